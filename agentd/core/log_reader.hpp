@@ -1,0 +1,48 @@
+// R1, the counting rule, for one account: which records of its log count. A record (e, s) counts if no FENCE(f > e) of the account
+// stands before it in its place and it is the first with (e, s) there; all else is void. The order in the log decides.
+// Pure: no clock, no I/O. The caller has opened and authenticated the record; it is of this account.
+#pragma once
+#include "agentd/core/effects.hpp"
+#include <map>
+#include <optional>
+#include <set>
+
+namespace replica {
+
+class LogReader {
+public:
+    enum class Judgement : uint8_t {
+        counts,  // changes or open: the position moves to it
+        bulk,    // a bulk record before any fence: (id, n) is the collector's to count
+        fence,   // a fence above the current epoch: nothing more counts here; the next epoch's control record is needed
+        ignored, // void, a replay, or of another epoch or place
+        gap,     // a sequence is missing: the reader stops with a named state
+    };
+    struct EpochStart { // from the control log
+        uint64_t epoch = 0;
+        Place place;
+    };
+
+    // Continues behind `position`, of which `place` is the place. {e, s}: the next counting record is (e, s + 1).
+    // {e, none yet}: position.sequence == 0 and opened == false: OPEN(e) is awaited.
+    LogReader(Number position, bool opened, Place place);
+
+    Judgement judge(const Entry &entry); // moves the position on counts
+    // After a fence, or when the control log names it: the epoch to go on with. Allowed only if its OPEN's previous will be our position;
+    // that is checked when the OPEN is read (else gap).
+    void cross(const EpochStart &next);
+
+    Number position() const { return position_; }
+    bool opened() const { return opened_; }
+    const Place &place() const { return place_; }
+    // The fence that closed the current epoch here, 0 if none.
+    uint64_t fenced_by() const { return fence_; }
+
+private:
+    Number position_;
+    bool opened_;
+    Place place_;
+    uint64_t fence_ = 0;
+};
+
+} // namespace replica

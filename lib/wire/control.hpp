@@ -39,6 +39,7 @@ struct Heartbeat { // one writer: the store
     uint64_t counter = 0; // within the session
     uint64_t time_ms = 0; // wall clock, only for people
     std::string host, base_dir, version, key_check;
+    std::string address; // where a proxy finds the store (replica_address)
     std::vector<std::pair<Place, int64_t>> acknowledged; // highest offset acknowledged, per own place
     uint64_t accounts_source = 0, accounts_destination = 0;
     bool operator==(const Heartbeat &) const = default;

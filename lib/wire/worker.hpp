@@ -98,6 +98,7 @@ struct AccountFacts {
     bool exists = false;
     std::string user; // as userdb returned it
     std::string uid, gid, home, mail_root, blob_root;
+    uint64_t device = 0; // st_dev of mail_root: what a flush has to cover
     std::string settings;   // what must be equal on both stores: driver, layout, mail_crypt, compress, blob fs; one `name=value` a line
     std::string unfit;      // why the account cannot have a replica (INBOX not in a cbox namespace, LAYOUT, INDEX=MEMORY), or empty
     std::vector<std::string> not_covered; // namespaces that a replica does not cover, by prefix

@@ -149,6 +149,7 @@ void cbox_build_abort(CboxBuild **build);
 const char *cbox_blob_root(struct mail_storage *storage);
 int cbox_blob_probe(struct mail_storage *storage, const char *name, std::string *content, bool write);
 
-extern const CboxApi cbox_api; // cbox-api.cpp
+extern const CboxApi cbox_api;                 // cbox-api.cpp
+extern struct mail_storage cbox_storage_class; // cbox-storage.cpp
 
 } // namespace replica

@@ -1,8 +1,8 @@
-// cbox, the driver: what other modules may know of it. One index per mailbox, bodies behind lib-fs, one commit sequence with one
-// call-out. The replica plugin answers the call-out; the replica-apply worker applies through `cbox_api`. Both find them in the
-// storage struct (never by symbol): storage->name is "cbox", then cast.
-// Thread: Dovecot's only one. Owns: cbox owns what it hands out until it says otherwise. Fails: int -1 with the error set on the
-// storage (mail_storage_set_error), as everywhere in Dovecot.
+// cbox, the driver: what other modules may know of it. One index per mailbox, bodies behind lib-fs, one commit sequence
+// with one call-out. The replica plugin answers the call-out; the replica-apply worker applies through `cbox_api`. Both
+// find them in the storage struct (never by symbol): storage->name is "cbox", then cast. Thread: Dovecot's only one.
+// Owns: cbox owns what it hands out until it says otherwise. Fails: int -1 with the error set on the storage
+// (mail_storage_set_error), as everywhere in Dovecot.
 #pragma once
 #include "lib/wire/change.hpp"
 #include "lib/wire/record.hpp"
@@ -20,7 +20,8 @@ struct CboxPending {
     struct mail_index_view *view; // fresh, under the lock
     Mark mark;                    // of the mailbox, as the index has it
     ChangeKind kind;              // mailbox, or snapshot
-    const MailboxChange &(*describe)(CboxPending &); // builds the change on the first call: costs nothing where nobody replicates
+    const MailboxChange &(*describe)(
+        CboxPending &); // builds the change on the first call: costs nothing where nobody replicates
 };
 
 enum class CalloutAnswer : uint8_t {
@@ -30,7 +31,8 @@ enum class CalloutAnswer : uint8_t {
 };
 
 struct CboxCallout {
-    // Before any lock, also before quota's. -1: refused, the error is set. Called for each transaction that has changes.
+    // Before any lock, also before quota's. -1: refused, the error is set. Called for each transaction that has
+    // changes.
     int (*clear)(void *context, struct mailbox *box);
     // Under the lock. Called once for a transaction; not for one that became empty.
     CalloutAnswer (*commit)(void *context, CboxPending &pending, Number *number_r);
@@ -51,24 +53,27 @@ struct CboxApi {
     int (*list_mark_set)(struct mailbox_list *list, const Number &number);
     int (*list_unlogged_set)(struct mailbox_list *list); // only if the list has a mark
 
-    // The applier: takes the index lock (waits up to lock_ms), judges the chain, applies the change and the mark in one index
-    // transaction with the SYNC flag, no fsync. Never reads a body. text_r: why, if not applied.
+    // The applier: takes the index lock (waits up to lock_ms), judges the chain, applies the change and the mark in one
+    // index transaction with the SYNC flag, no fsync. Never reads a body. text_r: why, if not applied.
     Verdict (*apply)(struct mailbox *box, const Number &number, const Number &previous, const MailboxChange &change,
                      unsigned lock_ms, std::string *text_r);
     // A SNAPSHOT change at a reader that does not want it: only the mark.
-    Verdict (*apply_mark)(struct mailbox *box, const Number &number, const Number &previous, unsigned lock_ms, std::string *text_r);
+    Verdict (*apply_mark)(struct mailbox *box, const Number &number, const Number &previous, unsigned lock_ms,
+                          std::string *text_r);
 
-    // The source's side: SNAPSHOT {id} goes through the commit sequence (with the call-out, kind = snapshot, which clears
-    // `unlogged`), the view is frozen at that number, the lock is gone on return.
+    // The source's side: SNAPSHOT {id} goes through the commit sequence (with the call-out, kind = snapshot, which
+    // clears `unlogged`), the view is frozen at that number, the lock is gone on return.
     CboxSnapshot *(*snapshot_begin)(struct mailbox *box, const SnapshotId &id, Number *number_r);
     int (*snapshot_next)(CboxSnapshot *, unsigned mails_max, Bulk *bulk_r); // 1 = more, 0 = that was the last, -1
     void (*snapshot_end)(CboxSnapshot **);
     const SnapshotId &(*snapshot_id)(CboxPending &); // in a call-out of kind snapshot
 
-    // The destination's side. build_commit takes the live index's lock, exchanges the directories by one rename, sets the mark.
+    // The destination's side. build_commit takes the live index's lock, exchanges the directories by one rename, sets
+    // the mark.
     CboxBuild *(*build_begin)(struct mailbox *box, const Bulk::Head &head);
     int (*build_add)(CboxBuild *, const std::vector<Append> &mails);
-    Verdict (*build_commit)(CboxBuild **, const Number &number, const Bulk::Sum &sum, unsigned lock_ms, std::string *text_r);
+    Verdict (*build_commit)(CboxBuild **, const Number &number, const Bulk::Sum &sum, unsigned lock_ms,
+                            std::string *text_r);
     void (*build_abort)(CboxBuild **);
 
     // DELETE as one list change: what Dovecot expunges inside a delete goes without a call-out while this is set.
@@ -83,8 +88,8 @@ struct CboxStorage {
     const CboxApi *api;
     const CboxCallout *callout; // set by the replica plugin or the worker in the hook mail_storage_created; may be null
     void *callout_context;
-    struct fs *fs;      // created at first use
-    Guid account_id;    // first 16 bytes of SHA-256 of the user's name
+    struct fs *fs;   // created at first use
+    Guid account_id; // first 16 bytes of SHA-256 of the user's name
     const char *fs_settings;
 };
 

@@ -38,6 +38,11 @@ struct CboxCallout {
     CalloutAnswer (*commit)(void *context, CboxPending &pending, Number *number_r);
     // After the commit's lock is gone; only after `numbered`.
     void (*done)(void *context, struct mailbox *box, bool ok);
+    // The same for a change of a mailbox list, under the list lock (mailbox_list_lock): the payload is one of the list kinds,
+    // `subject` as in Change. Errors are set on the list. The worker that originates a list_snapshot calls these too.
+    CalloutAnswer (*list_commit)(void *context, struct mailbox_list *list, ChangeKind kind, const Guid &subject,
+                                 std::string payload, Number *number_r);
+    void (*list_done)(void *context, struct mailbox_list *list, bool ok);
 };
 
 struct CboxSnapshot; // a frozen view, ours until snapshot_end

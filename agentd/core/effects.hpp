@@ -43,6 +43,7 @@ public:
 
     // A record for the control log, under a key made for it. Seen again by following the control log.
     virtual void publish(const std::string &kafka_key, const ControlValue &) = 0;
+    virtual void erase(const std::string &kafka_key) = 0; // a tombstone
 
     enum class Level : uint8_t { info, warning, error };
     virtual void log(Level, const std::string &line) = 0;

@@ -4,6 +4,7 @@
 namespace replica {
 
 constexpr uint8_t first_control_kind = 1;
+constexpr size_t key_store_hash_bytes = 32;
 
 constexpr auto fields(Is<EpochPlace> auto &p) { return std::tie(p.epoch, p.place, p.offset, p.sequence); }
 constexpr auto fields(Is<DestinationEntry> auto &d) { return std::tie(d.store, d.priority); }
@@ -90,6 +91,44 @@ std::string destination_key(const AccountKey &account, std::string_view store_ha
 std::string operation_key(const Guid &operation) { return "o" + std::string(operation.view()); }
 std::string check_answer_key(const Guid &operation, std::string_view store_hash) {
     return "c" + std::string(operation.view()) + std::string(store_hash);
+}
+
+std::optional<ControlKey> parse_control_key(std::string_view kafka_key) {
+    Reader from(kafka_key);
+    ControlKey key{};
+    auto store_hash = [&] { key.store_hash = from.raw(key_store_hash_bytes); };
+    switch (from.u8()) {
+    case 'a':
+        key.kind = ControlKey::Kind::account_record;
+        key.account = from.id<AccountKey>();
+        key.version = from.u64();
+        store_hash();
+        from.id<Session>();
+        from.u64(); // the counter
+        break;
+    case 'h':
+        key.kind = ControlKey::Kind::heartbeat;
+        store_hash();
+        break;
+    case 'd':
+        key.kind = ControlKey::Kind::destination;
+        key.account = from.id<AccountKey>();
+        store_hash();
+        break;
+    case 'o':
+        key.kind = ControlKey::Kind::operation;
+        key.operation = from.id<Guid>();
+        break;
+    case 'c':
+        key.kind = ControlKey::Kind::check_answer;
+        key.operation = from.id<Guid>();
+        store_hash();
+        break;
+    default:
+        return std::nullopt;
+    }
+    if (!from.at_end()) return std::nullopt;
+    return key;
 }
 
 } // namespace replica

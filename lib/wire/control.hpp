@@ -99,5 +99,14 @@ std::string heartbeat_key(std::string_view store_hash);
 std::string destination_key(const AccountKey &, std::string_view store_hash);
 std::string operation_key(const Guid &operation);
 std::string check_answer_key(const Guid &operation, std::string_view store_hash);
+// What a key says of itself. None: not a key of the control log.
+struct ControlKey {
+    enum class Kind : uint8_t { account_record, heartbeat, destination, operation, check_answer } kind;
+    AccountKey account;   // account_record, destination
+    uint64_t version = 0; // account_record
+    Guid operation;       // operation, check_answer
+    std::string store_hash; // all but operation
+};
+std::optional<ControlKey> parse_control_key(std::string_view kafka_key);
 
 } // namespace replica

@@ -15,6 +15,17 @@
 extern "C" {
 #include "config.h"
 #include "lib.h"
+#include "hash-decl.h"
+// HASH_TABLE(const char *, ...) says const twice in C++; without that member the layout is the same.
+#undef HASH_TABLE_UNION
+#define HASH_TABLE_UNION(key_type, value_type)                                                                         \
+    {                                                                                                                  \
+        struct hash_table *_table;                                                                                     \
+        key_type _key;                                                                                                 \
+        key_type *_keyp;                                                                                               \
+        value_type _value;                                                                                             \
+        value_type *_valuep;                                                                                           \
+    }
 #include "array.h"
 #include "mail-storage-private.h"
 #include "mail-storage-hooks.h"
@@ -22,6 +33,17 @@ extern "C" {
 #include "index-mail.h"
 #include "mail-user.h"
 #include "fs-api.h"
+#include "file-lock.h"
+#include "unlink-directory.h"
+#include "index-mailbox-size.h"
+#include "mail-index-private.h"
+#include "mail-index-modseq.h"
+#include "mail-index-transaction-private.h"
+#include "mail-index-view-private.h"
+#include "mail-transaction-log-private.h"
+#include "mailbox-list-private.h"
+#include "mailbox-list-index.h"
+#include "mail-namespace.h"
 }
 
 #define REPLICA_DOVECOT_24 DOVECOT_PREREQ(2, 4, 0)

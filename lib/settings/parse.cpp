@@ -75,6 +75,7 @@ Result<Settings> parse_settings(const std::map<std::string, std::string> &raw, s
     for (const auto &[name, value] : raw)
         if (name.starts_with(our_prefix) && !known(name)) return unknown(name);
     if (settings.mailstore.empty()) settings.mailstore = host_name;
+    if (settings.address.empty()) settings.address = settings.mailstore;
     if (settings.min_insync > settings.replication_factor)
         return Error{Code::invalid, "replica_min_insync = " + std::to_string(settings.min_insync) +
                                         ": write at most replica_replication_factor, which is " +

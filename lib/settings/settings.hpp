@@ -13,7 +13,7 @@
 namespace replica {
 
 struct Settings {
-    std::string mailstore;
+    std::string mailstore, address;
     std::string brokers; // host:port, comma-separated
     std::string kafka_config;
     uint64_t partitions, replication_factor, min_insync;
@@ -55,7 +55,8 @@ struct SettingRow {
 std::span<const SettingRow> setting_rows();
 
 // `raw`: names and values as Dovecot has them; what begins with neither `replica_` nor is in the table is not ours and
-// is passed over. What is not named has its default. `host_name` stands in for an empty replica_mailstore.
+// is passed over. What is not named has its default. `host_name` stands in for an empty replica_mailstore, and
+// that for an empty replica_address.
 Result<Settings> parse_settings(const std::map<std::string, std::string> &raw, std::string_view host_name = {});
 // What an agent needs beyond that: the settings without a usable default are set.
 Result<void> check_for_agent(const Settings &settings);

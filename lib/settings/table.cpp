@@ -17,6 +17,10 @@ const char *host_name_problem(std::string_view text) {
     return consists_of(text, ".-_") ? nullptr : "write this host's full name, of letters, digits, dots and hyphens";
 }
 
+const char *address_problem(std::string_view text) {
+    return consists_of(text, ".-_:") ? nullptr : "write a host or an address, without a port";
+}
+
 const char *brokers_problem(std::string_view text) {
     constexpr const char *remedy = "write host:port, several with commas between them";
     while (!text.empty()) {
@@ -60,6 +64,9 @@ constexpr std::array rows = {
     SettingRow{"replica_mailstore", text, "", 0, 200, restart,
                "The full name of this store, by which all others know it; empty: the host's name.", &S::mailstore,
                host_name_problem},
+    SettingRow{"replica_address", text, "", 0, 200, reload,
+               "Where proxies reach this store, a host or an address; empty: replica_mailstore.", &S::address,
+               address_problem},
     SettingRow{"replica_brokers", text, "", 0, 4096, reload,
                "The Kafka brokers to begin with, as host:port, several with commas between them.", &S::brokers,
                brokers_problem},

@@ -12,7 +12,7 @@ constexpr auto fields(Is<AccountRecord> auto &r) {
     return std::tie(r.account, r.version, r.epoch, r.source, r.state, r.places, r.destinations);
 }
 constexpr auto fields(Is<Heartbeat> auto &h) {
-    return std::tie(h.store, h.session, h.counter, h.time_ms, h.host, h.base_dir, h.version, h.key_check,
+    return std::tie(h.store, h.session, h.counter, h.time_ms, h.host, h.base_dir, h.version, h.key_check, h.address,
                     h.acknowledged, h.accounts_source, h.accounts_destination);
 }
 constexpr auto fields(Is<DestinationState> auto &s) {

@@ -18,6 +18,22 @@ namespace replica {
 template <class T, class Type>
 concept Is = std::same_as<std::remove_const_t<T>, Type>;
 
+// How many members an aggregate has: a member that its list of fields forgot does not compile.
+struct Anything {
+    template <class T> operator T() const;
+};
+template <class T, size_t... i> constexpr bool takes(std::index_sequence<i...>) {
+    return requires { T{((void)i, Anything{})...}; };
+}
+template <class T, size_t n = 0> constexpr size_t member_count() {
+    if constexpr (takes<T>(std::make_index_sequence<n + 1>()))
+        return member_count<T, n + 1>();
+    else
+        return n;
+}
+template <class T>
+constexpr bool lists_all = std::tuple_size_v<decltype(fields(std::declval<T &>()))> == member_count<T>();
+
 class Encoder {
 public:
     explicit Encoder(std::string &out) : out_(out) {}
@@ -54,7 +70,8 @@ public:
     template <class T>
     requires requires(const T &t) { fields(t); }
     void put(const T &v) {
-        std::apply([this](const auto &...field) { (put(field), ...); }, fields(v));
+        static_assert(lists_all<T>);
+        std::apply([this](const auto &...field) { (this->put(field), ...); }, fields(v));
     }
 
 private:
@@ -108,7 +125,7 @@ public:
     template <class T>
     requires requires(T &t) { fields(t); }
     void get(T &v) {
-        std::apply([this](auto &...field) { (get(field), ...); }, fields(v));
+        std::apply([this](auto &...field) { (this->get(field), ...); }, fields(v));
         if constexpr (requires { legal(std::as_const(v)); })
             if (!legal(std::as_const(v))) fail(Code::corrupt);
     }

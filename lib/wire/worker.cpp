@@ -20,7 +20,7 @@ constexpr auto fields(Is<Notify> auto &n) { return std::tie(n.id, n.to, n.subjec
 constexpr auto fields(Is<Kick> auto &k) { return std::tie(k.id, k.account); }
 constexpr auto fields(Is<ObjectState> auto &s) { return std::tie(s.object, s.name, s.mark, s.mails, s.uid_validity); }
 constexpr auto fields(Is<AccountFacts> auto &f) {
-    return std::tie(f.exists, f.user, f.uid, f.gid, f.home, f.mail_root, f.blob_root, f.settings, f.unfit,
+    return std::tie(f.exists, f.user, f.uid, f.gid, f.home, f.mail_root, f.blob_root, f.device, f.settings, f.unfit,
                     f.not_covered, f.objects);
 }
 constexpr auto fields(Is<Reply> auto &r) {

@@ -116,7 +116,10 @@ public:
     template <class T> void get(std::optional<T> &v) {
         bool present = false;
         get(present);
-        if (present) get(v.emplace());
+        if (!present) return;
+        T value;
+        get(value);
+        v = std::move(value);
     }
     template <class A, class B> void get(std::pair<A, B> &v) {
         get(v.first);

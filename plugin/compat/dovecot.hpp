@@ -35,6 +35,7 @@ extern "C" {
 #include "fs-api.h"
 #include "file-lock.h"
 #include "unlink-directory.h"
+#include "sha2.h"
 #include "index-mailbox-size.h"
 #include "mail-index-private.h"
 #include "mail-index-modseq.h"
@@ -44,6 +45,9 @@ extern "C" {
 #include "mailbox-list-private.h"
 #include "mailbox-list-index.h"
 #include "mail-namespace.h"
+#include "mailbox-uidvalidity.h"
+#include "master-service.h"
+#include "module-context.h"
 }
 
 #define REPLICA_DOVECOT_24 DOVECOT_PREREQ(2, 4, 0)

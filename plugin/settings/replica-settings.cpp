@@ -1,0 +1,10 @@
+// Dovecot 2.4 learns our settings' names from this module, in the config process: without it they would be unknown
+// there.
+#include "plugin/compat/settings.hpp"
+
+extern "C" {
+
+const char *replica_settings_version = DOVECOT_ABI_VERSION;
+const struct setting_parser_info *replica_settings_set_infos[] = {&replica::settings_info(), nullptr};
+
+} // extern "C"

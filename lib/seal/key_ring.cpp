@@ -115,7 +115,7 @@ const std::array<uint8_t, 32> *KeyRing::find(uint32_t key_id) const {
 }
 
 std::string KeyRing::generate() {
-    return "# Keys of the replica. The same file on every store, readable by root alone.\n"
+    return "# Keys of the replica. The same file on every store, of mode 0600.\n"
            "# To rotate: add a key on every store, then make it active, then drop the old one when no log holds it.\n"
            "name " +
            to_hex(random_bytes(32)) + "\nkey 1 " + to_hex(random_bytes(32)) + "\nactive 1\n";

@@ -34,7 +34,8 @@ int freeze(void *context, struct mailbox *box, struct mail_index_view *view, con
 const void *frozen_ext(const struct mail_index_record *record, struct mail_index_map *map, uint32_t ext_id) {
     uint32_t index;
     if (!mail_index_map_get_ext_idx(map, ext_id, &index)) return nullptr;
-    return reinterpret_cast<const unsigned char *>(record) + array_idx(&map->extensions, index)->record_offset;
+    const auto *ext = static_cast<const struct mail_index_ext *>(array_idx(&map->extensions, index));
+    return reinterpret_cast<const unsigned char *>(record) + ext->record_offset;
 }
 
 std::vector<std::string> frozen_keywords(struct mail_index_map *map, uint32_t seq) {

@@ -1,5 +1,6 @@
 // The one door to Dovecot: the only file that includes Dovecot's headers and knows 2.3 from 2.4.
-// Include it after every C++ and system header that a file needs: what a Dovecot header pulls in stands inside extern "C".
+// Include it after every C++ and system header that a file needs: what a Dovecot header pulls in stands inside extern
+// "C".
 #pragma once
 #include <array>
 #include <cstdint>
@@ -48,6 +49,52 @@ extern "C" {
 #include "mailbox-uidvalidity.h"
 #include "master-service.h"
 #include "module-context.h"
+#include "istream.h"
+#include "istream-crlf.h"
+#include "istream-fs-file.h"
+#include "ostream.h"
+#include "ostream-hash.h"
+#include "hash-method.h"
+#include "crc32.h"
+#include "randgen.h"
+#include "guid.h"
+#include "hex-binary.h"
+#include "seq-range-array.h"
+#include "ioloop.h"
+#include "str.h"
+#include "fdatasync-path.h"
+#include "mkdir-parents.h"
+#include "dict.h"
+#include "mail-copy.h"
+#include "mail-search-build.h"
+#include "index-pop3-uidl.h"
+#include "index-rebuild.h"
+#include "mailbox-recent-flags.h"
 }
 
 #define REPLICA_DOVECOT_24 DOVECOT_PREREQ(2, 4, 0)
+
+namespace replica {
+
+// A setting of the user's: 2.3 in plugin {}, 2.4 a top-level name of the settings module. Null if it is not set.
+const char *compat_setting(struct mail_user *user, const char *name);
+
+// The root directory of a namespace's mails as configured, or "".
+const char *compat_list_root(const struct mailbox_list *list);
+
+// The file system of setting `name`: 2.3 a string "driver:args" (default_fs where it is not set), 2.4 a named filter
+// that holds fs { ... }. text_r: what it is, for people. -1: error_r says why.
+int compat_fs_init(struct mailbox_list *list, struct mail_user *user, struct event *event, const char *name,
+                   const char *default_fs, struct fs **fs_r, const char **text_r, const char **error_r);
+
+} // namespace replica
+
+// Members of struct mail_storage_vfuncs that only 2.3 has: what an empty layout means there. 2.4 has settings for that.
+#if REPLICA_DOVECOT_24
+#define COMPAT_GET_LIST_SETTINGS
+#else
+namespace replica {
+void compat_get_list_settings(const struct mail_namespace *ns, struct mailbox_list_settings *set);
+}
+#define COMPAT_GET_LIST_SETTINGS .get_list_settings = replica::compat_get_list_settings,
+#endif

@@ -99,15 +99,7 @@ void Applier::append_all(struct mail_index_transaction *trans, std::vector<uint3
         mail_index_update_flags(trans, seq, MODIFY_REPLACE,
                                 static_cast<mail_flags>(append.flags & MAIL_FLAGS_NONRECENT));
         cbox_record_write(trans, cbox().record_ext_id, seq, cbox_record_of(append));
-        if (!append.keywords.empty()) {
-            std::vector<const char *> names;
-            for (const std::string &keyword : append.keywords)
-                names.push_back(keyword.c_str());
-            names.push_back(nullptr);
-            struct mail_keywords *keywords = mail_index_keywords_create(box->index, names.data());
-            mail_index_update_keywords(trans, seq, MODIFY_ADD, keywords);
-            mail_index_keywords_unref(&keywords);
-        }
+        index_add_keywords(trans, seq, append.keywords);
         seqs->push_back(seq);
     }
 }

@@ -64,4 +64,15 @@ struct mail_index_transaction *index_begin_applied(struct mail_index_view *view)
                                                                                   MAIL_INDEX_TRANSACTION_FLAG_SYNC));
 }
 
+void index_add_keywords(struct mail_index_transaction *trans, uint32_t seq, const std::vector<std::string> &names) {
+    if (names.empty()) return;
+    std::vector<const char *> list;
+    for (const std::string &name : names)
+        list.push_back(name.c_str());
+    list.push_back(nullptr);
+    struct mail_keywords *keywords = mail_index_keywords_create(trans->view->index, list.data());
+    mail_index_update_keywords(trans, seq, MODIFY_ADD, keywords);
+    mail_index_keywords_unref(&keywords);
+}
+
 } // namespace replica

@@ -29,4 +29,6 @@ Verdict index_lock(struct mailbox *box, bool expunging, unsigned lock_ms, CboxLo
 // One transaction whose log records say that it came from elsewhere.
 struct mail_index_transaction *index_begin_applied(struct mail_index_view *view);
 
+void index_add_keywords(struct mail_index_transaction *trans, uint32_t seq, const std::vector<std::string> &names);
+
 } // namespace replica

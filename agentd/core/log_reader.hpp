@@ -1,11 +1,9 @@
-// R1, the counting rule, for one account: which records of its log count. A record (e, s) counts if no FENCE(f > e) of the account
-// stands before it in its place and it is the first with (e, s) there; all else is void. The order in the log decides.
-// Pure: no clock, no I/O. The caller has opened and authenticated the record; it is of this account.
+// R1, the counting rule, for one account: which records of its log count. A record (e, s) counts if no FENCE(f > e) of
+// the account stands before it in its place and it is the first with (e, s) there; all else is void. The order in the
+// log decides. Pure: no clock, no I/O. The caller has opened and authenticated the record; it is of this account.
 #pragma once
 #include "agentd/core/effects.hpp"
-#include <map>
 #include <optional>
-#include <set>
 
 namespace replica {
 
@@ -24,22 +22,30 @@ public:
     };
 
     // Continues behind `position`, of which `place` is the place. {e, s}: the next counting record is (e, s + 1).
-    // {e, none yet}: position.sequence == 0 and opened == false: OPEN(e) is awaited.
+    // {e, none yet}: position.sequence == 0 and opened == false: OPEN(e) is awaited, whatever its previous is (a start
+    // that the control log records is trusted).
     LogReader(Number position, bool opened, Place place);
 
     Judgement judge(const Entry &entry); // moves the position on counts
-    // After a fence, or when the control log names it: the epoch to go on with. Allowed only if its OPEN's previous will be our position;
-    // that is checked when the OPEN is read (else gap).
+    // After a fence, or when the control log names it: the epoch to go on with. Allowed only if its OPEN's previous
+    // will be our position; that is checked when the OPEN is read (else gap). The position stays where it is until
+    // then. An epoch that was fenced before its OPEN is crossed like any other.
     void cross(const EpochStart &next);
 
     Number position() const { return position_; }
+    uint64_t epoch() const { return epoch_; } // the one that is read or awaited here
     bool opened() const { return opened_; }
     const Place &place() const { return place_; }
-    // The fence that closed the current epoch here, 0 if none.
+    // The highest fence that closed the current epoch here, 0 if none.
     uint64_t fenced_by() const { return fence_; }
 
 private:
+    Judgement judge_open(const Entry &entry);
+    Judgement judge_changes(const Number &number);
+
     Number position_;
+    std::optional<Number> previous_; // what the awaited OPEN must name; none: at a start
+    uint64_t epoch_;
     bool opened_;
     Place place_;
     uint64_t fence_ = 0;

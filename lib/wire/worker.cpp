@@ -29,7 +29,7 @@ constexpr auto fields(Is<Reply> auto &r) {
 constexpr auto fields(Is<BulkOut> auto &b) { return std::tie(b.id, b.bulk); }
 
 constexpr bool legal(Role role) { return role <= Role::removed; }
-constexpr bool legal(Verdict verdict) { return verdict <= Verdict::failed; }
+constexpr bool legal(Verdict verdict) { return verdict <= Verdict::list_wanted; }
 
 std::string_view to_string(Role role) {
     switch (role) {

@@ -86,6 +86,7 @@ enum class Verdict : uint8_t {
     diverged = 3, // kept, not overwritten: the account stops
     retry = 4,    // a lock was not had within its second, or a temporary failure
     failed = 5,   // the account stops, the text says why
+    list_wanted = 6, // the mailbox is not in the list, though the list's mark is older: the list needs a snapshot
 };
 struct ObjectState {
     Object object;

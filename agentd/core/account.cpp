@@ -1,0 +1,388 @@
+#include "agentd/core/account.hpp"
+#include "lib/base/bytes.hpp"
+#include <algorithm>
+
+namespace replica {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr auto role_retry = 1s;
+constexpr auto position_publish_interval = 5s; // a position alone is published this often at most
+constexpr auto progress_publish_interval = 1s;
+
+bool is_snapshot(ChangeKind kind) { return kind == ChangeKind::snapshot || kind == ChangeKind::list_snapshot; }
+} // namespace
+
+// The effects of a machine that may be gone when a worker answers: then nobody is told.
+class GuardedEffects final : public Effects, public std::enable_shared_from_this<GuardedEffects> {
+public:
+    explicit GuardedEffects(Effects &effects) : effects_(effects) {}
+    void produce(const Place &place, const AccountKey &key, const Number &number, const Record &record) override {
+        effects_.produce(place, key, number, record);
+    }
+    void settled(const AccountKey &key, const Number &number) override { effects_.settled(key, number); }
+    size_t sealed_size(const Record &record) const override { return effects_.sealed_size(record); }
+    void send(ClientId client, const AgentFrame &frame) override { effects_.send(client, frame); }
+    void worker(const std::string &account, WorkerRequest request, bool originate, WorkerDone done) override {
+        effects_.worker(account, std::move(request), originate, [weak = weak_from_this(), done = std::move(done)](const Reply &reply) {
+            if (weak.lock()) done(reply);
+        });
+    }
+    void publish(const std::string &kafka_key, const ControlValue &value) override { effects_.publish(kafka_key, value); }
+    void erase(const std::string &kafka_key) override { effects_.erase(kafka_key); }
+    void log(Level level, const std::string &line) override { effects_.log(level, line); }
+
+private:
+    Effects &effects_;
+};
+
+std::string encode(const StoredAccount &stored) {
+    std::string out;
+    Writer w(out);
+    w.u8(1);
+    w.number(stored.position);
+    w.u8(stored.opened);
+    w.blob(stored.place.topic);
+    w.u32(static_cast<uint32_t>(stored.place.partition));
+    w.u8(stored.wants_everything);
+    w.u32(static_cast<uint32_t>(stored.wanted.size()));
+    for (auto &object : stored.wanted) {
+        w.blob(object.ns_prefix);
+        w.id(object.mailbox);
+    }
+    w.blob(stored.stopped);
+    return out;
+}
+
+template <> Result<StoredAccount> decode<StoredAccount>(std::string_view bytes) {
+    Reader r(bytes);
+    StoredAccount stored;
+    if (r.u8() != 1) r.fail();
+    stored.position = r.number();
+    stored.opened = r.u8();
+    stored.place.topic = r.blob();
+    stored.place.partition = static_cast<int32_t>(r.u32());
+    stored.wants_everything = r.u8();
+    for (uint32_t n = r.count(20); n > 0 && r.ok(); n--) {
+        Object object;
+        object.ns_prefix = r.blob();
+        object.mailbox = r.id<Guid>();
+        stored.wanted.push_back(std::move(object));
+    }
+    stored.stopped = r.blob();
+    if (!r.at_end()) return Error{Code::corrupt, "a stored account"};
+    return stored;
+}
+
+Account::Account(std::string name, AccountKey key, AccountHost &host, Effects &effects)
+    : name_(std::move(name)), key_(key), host_(host), effects_(effects), own_effects_(std::make_shared<GuardedEffects>(effects)) {}
+
+// No epoch before this one: nothing was promoted, so no operation writes the OPEN.
+bool Account::log_is_new() const { return !record_.places.empty() && record_.places.front().epoch == record_.epoch; }
+
+bool Account::is_destination() const {
+    return std::any_of(record_.destinations.begin(), record_.destinations.end(), [&](auto &d) { return this_store(d.store); });
+}
+
+void Account::record(Time now, const AccountRecord &decided) {
+    bool again = decided.version > record_.version && follow_ && !ship_ && follow_->phase() == DestinationPhase::stopped;
+    record_ = decided;
+    if (again) { // setAccountDestination names a stopped destination anew: it begins anew
+        stored_ = {};
+        follow_.reset();
+        reader_.reset();
+        crossed_.reset();
+    }
+    if (record_.state == AccountState::removed) return leave();
+    bool here = this_store(record_.source) || is_destination();
+    if (!here && !ship_ && record_.state == AccountState::active) return leave();
+    if (!reader_ && here) begin(now);
+    cross_if_fenced();
+    open_if_ready(now);
+}
+
+// The first decided record of this life: go on from what was stored, or begin at the start that the record names.
+void Account::begin(Time now) {
+    Follow::Start start;
+    if (!stored_.position.none()) {
+        reader_ = std::make_unique<LogReader>(stored_.position, stored_.opened, stored_.place);
+        start = {stored_.position, stored_.wants_everything, stored_.wanted};
+        host_.read_from(key_, stored_.place, AccountHost::from_stored);
+    } else {
+        auto of_epoch = [&](auto &p) { return p.epoch == record_.epoch; };
+        auto place = std::find_if(record_.places.rbegin(), record_.places.rend(), of_epoch);
+        if (place == record_.places.rend()) return effects_.log(Effects::Level::error, "account=" + name_ + ": its record names no place of its epoch");
+        start = {{record_.epoch, place->sequence}, true, {}};
+        reader_ = std::make_unique<LogReader>(start.position, place->sequence > 0, place->place);
+        next_offset_ = place->offset;
+        host_.read_from(key_, place->place, place->offset);
+    }
+    bool own_epoch = this_store(record_.source) && reader_->position().epoch == record_.epoch;
+    if (own_epoch && record_.state == AccountState::active) {
+        if (reader_->opened()) become_source(now);
+        if (reader_->opened() || log_is_new()) return; // whose OPEN the source itself writes, once it has read to the end
+    }
+    follow_fed_ = start.position;
+    follow_effects_ = std::make_shared<GuardedEffects>(effects_);
+    follow_ = std::make_unique<Follow>(name_, key_, start, *follow_effects_);
+    if (!stored_.stopped.empty()) follow_->stop(stored_.stopped);
+    set_role(Role::destination);
+}
+
+void Account::become_source(Time) {
+    ship_effects_ = std::make_shared<GuardedEffects>(effects_);
+    ship_ = std::make_unique<Ship>(name_, key_, host_.ship_settings(), *ship_effects_);
+    ship_open_ = false;
+}
+
+void Account::open_if_ready(Time now) {
+    if (!ship_ || ship_open_ || !caught_up_ || record_.state != AccountState::active || !this_store(record_.source)) return;
+    if (record_.epoch != reader_->position().epoch || (follow_ && !follow_->idle())) return;
+    follow_.reset();
+    follow_effects_.reset();
+    ship_open_ = true;
+    opened_position_ = reader_->position();
+    ship_->open(now, opened_position_, reader_->place());
+    effects_.log(Effects::Level::info, "account=" + name_ + " epoch=" + std::to_string(record_.epoch) + ": this store is its source");
+    tick(now);
+}
+
+void Account::caught_up(Time now, const Place &place) {
+    if (!reader_ || reader_->place() != place) return;
+    caught_up_ = true;
+    bool ours = record_.state == AccountState::active && this_store(record_.source);
+    if (ours && log_is_new() && !reader_->opened() && !open_produced_) {
+        open_produced_ = true;
+        Record open;
+        open.kind = RecordKind::open;
+        open.open = Open{};
+        effects_.produce(place, key_, {record_.epoch, 0}, open);
+    }
+    open_if_ready(now);
+}
+
+void Account::entry(Time now, const Entry &entry) {
+    if (!reader_) return;
+    switch (reader_->judge(entry)) {
+    case LogReader::Judgement::counts:
+        next_offset_ = entry.offset + 1;
+        if (entry.record.kind == RecordKind::changes) return changes(now, entry);
+        crossed_.reset();
+        if (open_produced_) effects_.settled(key_, entry.number);
+        if (!ship_ && this_store(record_.source) && record_.epoch == entry.number.epoch) become_source(now);
+        return open_if_ready(now);
+    case LogReader::Judgement::bulk:
+        if (follow_ && !ship_) follow_->bulk(now, entry);
+        return;
+    case LogReader::Judgement::fence:
+        if (ship_) demote(now);
+        return cross_if_fenced();
+    case LogReader::Judgement::gap: {
+        std::string why = "the log has a gap: record " + to_string(entry.number) + " at " + entry.place.topic + "/" +
+                          std::to_string(entry.place.partition) + " offset " + std::to_string(entry.offset) + " does not follow " + to_string(reader_->position());
+        return unreadable(why);
+    }
+    case LogReader::Judgement::ignored: return;
+    }
+}
+
+void Account::changes(Time now, const Entry &entry) {
+    for (auto &change : entry.record.changes)
+        if (is_snapshot(change.kind)) snapshots_[change.object] = entry.number;
+    if (ship_) return ship_->counted(now, entry);
+    if (!follow_) return;
+    follow_fed_ = entry.number;
+    follow_->counted(now, entry);
+}
+
+void Account::unreadable(const std::string &why) {
+    effects_.log(Effects::Level::error, "account=" + name_ + ": stopped: " + why);
+    if (ship_) ship_->close(Reason::stopped, why);
+    if (follow_) follow_->stop(why);
+}
+
+// A fence was read where this store was the source: what counts and is not in the indexes yet is applied like at any destination.
+void Account::demote(Time) {
+    ship_->close(Reason::not_source, "the account was promoted to another store");
+    Number settled = ship_open_ ? ship_->settled() : stored_.position;
+    auto unsettled = ship_->oldest_unsettled_offset();
+    ship_.reset();
+    ship_effects_.reset();
+    set_role(Role::destination);
+    follow_fed_ = settled;
+    follow_effects_ = std::make_shared<GuardedEffects>(effects_);
+    follow_ = std::make_unique<Follow>(name_, key_, Follow::Start{settled, false, {}}, *follow_effects_);
+    effects_.log(Effects::Level::info, "account=" + name_ + ": another store is its source now");
+    if (!unsettled) return;
+    reader_ = std::make_unique<LogReader>(settled, true, Place(reader_->place()));
+    next_offset_ = *unsettled;
+    host_.read_from(key_, reader_->place(), *unsettled); // the fence is read again
+}
+
+void Account::cross_if_fenced() {
+    if (!reader_ || ship_ || reader_->fenced_by() == 0) return;
+    auto next = std::find_if(record_.places.begin(), record_.places.end(), [&](auto &p) { return p.epoch == reader_->fenced_by(); });
+    if (next == record_.places.end()) return; // the control log will name it
+    crossed_ = Crossed{reader_->place(), next_offset_};
+    caught_up_ = false;
+    crossed_epoch_ = next->epoch;
+    reader_->cross({next->epoch, next->place});
+    host_.read_from(key_, next->place, next->offset);
+}
+
+void Account::leave() {
+    if (ship_) ship_->close(Reason::not_source, "the account has no replica any more");
+    bool had_role = reader_ || !stored_.position.none();
+    bool was_source = ship_ || role_ == Role::source || this_store(record_.source);
+    ship_.reset();
+    follow_.reset();
+    ship_effects_.reset();
+    follow_effects_.reset();
+    reader_.reset();
+    crossed_.reset();
+    stored_ = {};
+    if (had_role) set_role(was_source ? Role::none : Role::removed);
+}
+
+void Account::set_role(Role role) {
+    if (role_wanted_ == role && role_epoch_ == record_.epoch) return;
+    role_wanted_ = role;
+    role_epoch_ = record_.epoch;
+    ask_role();
+}
+
+void Account::ask_role() {
+    if (role_asked_) return; // the answer looks again
+    role_asked_ = true;
+    role_failed_ = false;
+    Role asked = role_wanted_;
+    uint64_t epoch = role_epoch_;
+    own_effects_->worker(name_, SetRole{0, name_, asked, epoch}, false, [this, asked, epoch](const Reply &reply) {
+        role_asked_ = false;
+        if (reply.verdict == Verdict::applied) {
+            role_ = asked;
+            if (reply.facts) {
+                mail_root = reply.facts->mail_root;
+                device = reply.facts->device;
+            }
+        } else {
+            role_failed_ = true;
+            effects_.log(Effects::Level::warning, "account=" + name_ + ": its control dir could not be written: " + reply.text);
+        }
+        if (role_wanted_ != asked || role_epoch_ != epoch) ask_role();
+    });
+}
+
+void Account::destination_state(Time now, const DestinationState &state) {
+    if (!ship_open_ || role_ != Role::source || state.phase == DestinationPhase::stopped || this_store(state.store)) return;
+    if (state.wants_everything) snapshot_lists(state.position);
+    for (auto &object : state.wanted)
+        if (auto &last = snapshots_[object]; last.none() || state.position >= last) ship_->snapshot(now, object);
+}
+
+// A new destination begins with the lists; it names the mailboxes that it wants once it has them.
+void Account::snapshot_lists(const Number &position) {
+    if (inspecting_) return;
+    inspecting_ = true;
+    own_effects_->worker(name_, Inspect{0, name_}, false, [this, position](const Reply &reply) {
+        inspecting_ = false;
+        if (!reply.facts || !ship_open_) return;
+        for (auto &object : reply.facts->objects)
+            if (auto &last = snapshots_[object.object]; object.object.is_list() && (last.none() || position >= last))
+                ship_->snapshot(std::chrono::steady_clock::now(), object.object);
+    });
+}
+
+void Account::worker_lost(Time now) {
+    if (follow_) follow_->worker_lost(now);
+}
+
+void Account::tick(Time now) {
+    if (ship_) ship_->tick(now);
+    if (follow_) follow_->tick(now);
+    if (role_failed_ && now >= role_retry_at_) {
+        role_retry_at_ = now + role_retry;
+        ask_role();
+    }
+    open_if_ready(now);
+    if (ship_open_ && ship_ && ship_->settled() >= opened_position_) set_role(Role::source);
+}
+
+std::optional<Time> Account::deadline() const {
+    std::optional<Time> first;
+    auto earlier = [&](std::optional<Time> t) {
+        if (t && (!first || *t < *first)) first = t;
+    };
+    if (ship_) earlier(ship_->deadline());
+    if (follow_) earlier(follow_->deadline());
+    if (role_failed_) earlier(role_retry_at_);
+    return first;
+}
+
+bool Account::busy() const { return follow_ && follow_->full(); }
+
+bool Account::follow_is_level() const { return follow_->idle() && follow_->storable() >= follow_fed_; }
+
+std::optional<StoredAccount> Account::storable() {
+    if (!reader_) return std::nullopt;
+    if (ship_ && !ship_open_) {
+        if (stored_.position.none()) return std::nullopt;
+        return stored_;
+    }
+    StoredAccount stored;
+    stored.place = reader_->place();
+    stored.opened = true;
+    if (ship_) {
+        stored.position = ship_->settled();
+    } else if (follow_) {
+        DestinationState state;
+        follow_->describe(state);
+        stored.wants_everything = state.wants_everything;
+        stored.wanted = state.wanted;
+        if (follow_->phase() == DestinationPhase::stopped) stored.stopped = follow_->reason();
+        bool level = follow_is_level();
+        stored.position = level ? reader_->position() : follow_->storable();
+        stored.opened = level ? reader_->opened() : true;
+        if (crossed_) {
+            stored.place = crossed_->place;
+            stored.opened = true;
+        } else if (!level) {
+            for (auto &p : record_.places)
+                if (p.epoch == stored.position.epoch) stored.place = p.place;
+        }
+    } else {
+        return std::nullopt; // the OPEN of epoch 1 is still to come
+    }
+    if (stored.position.none()) return std::nullopt;
+    return stored_ = stored;
+}
+
+std::optional<int64_t> Account::oldest_needed_offset(const Place &place) const {
+    if (crossed_ && crossed_->place == place && (!follow_ || follow_is_level())) return crossed_->offset;
+    if (ship_) return reader_->place() == place ? ship_->oldest_unsettled_offset() : std::nullopt;
+    if (!follow_) return reader_ && reader_->place() == place ? std::optional(next_offset_) : std::nullopt;
+    return follow_->oldest_needed_offset(); // of whichever place it was read from: an older offset does no harm
+}
+
+std::optional<DestinationState> Account::take_destination_state(Time now) {
+    if (!follow_ || ship_) return std::nullopt;
+    unpublished_ = follow_->take_changed() || unpublished_;
+    if (!unpublished_) return std::nullopt;
+    DestinationState state;
+    state.account = name_;
+    state.store = host_.store();
+    state.version = record_.version;
+    follow_->describe(state);
+    DestinationState same = state;
+    same.position = published_.position;
+    if (same == published_ && now - published_at_ < position_publish_interval) return std::nullopt;
+    same.mails_done = published_.mails_done;
+    if (same == published_ && now - published_at_ < progress_publish_interval) return std::nullopt;
+    unpublished_ = false;
+    published_ = state;
+    published_at_ = now;
+    return state;
+}
+
+} // namespace replica

@@ -1,0 +1,118 @@
+// One account on this store: which role the decided account record gives it here, where its log is read, and which machine the
+// records go to: Ship where this store is the source, Follow where it is a destination.
+// Promises: the control dir says `source` only once everything of the log is in the indexes; from a fence on nothing is acknowledged;
+// a store that was replaced rolls forward to the fence and follows.
+#pragma once
+#include "agentd/core/effects.hpp"
+#include "agentd/core/follow.hpp"
+#include "agentd/core/log_reader.hpp"
+#include "agentd/core/ship.hpp"
+#include <memory>
+
+namespace replica {
+
+class AccountHost {
+public:
+    virtual ~AccountHost() = default;
+    virtual const std::string &store() const = 0;
+    // The place is read at least from this offset on (from_stored: from the place's stored offset), rewound if it must be.
+    // caught_up() follows, never from inside this call, when everything that was there at the agent's start has been read.
+    static constexpr int64_t from_stored = -1;
+    virtual void read_from(const AccountKey &, const Place &, int64_t offset) = 0;
+    virtual ShipSettings ship_settings() const = 0;
+};
+
+// What survives a restart: as of the last flush. The place's stored offset, kept beside it, never passes what is not in here.
+struct StoredAccount {
+    Number position;
+    bool opened = false;
+    Place place;
+    bool wants_everything = false;
+    std::vector<Object> wanted;
+    std::string stopped; // the reason, if it was
+};
+std::string encode(const StoredAccount &);
+template <> Result<StoredAccount> decode<StoredAccount>(std::string_view);
+
+class Account {
+public:
+    Account(std::string name, AccountKey key, AccountHost &host, Effects &effects);
+
+    void restore(const StoredAccount &stored) { stored_ = stored; } // before the first record()
+    void record(Time now, const AccountRecord &decided);
+    void entry(Time now, const Entry &);
+    void caught_up(Time now, const Place &);
+    void destination_state(Time now, const DestinationState &); // as source: what a destination wants
+    void unreadable(const std::string &why);                    // a record of ours that cannot be opened, though it may count
+    void worker_lost(Time now);
+    void tick(Time now);
+    std::optional<Time> deadline() const;
+
+    const std::string &name() const { return name_; }
+    const AccountKey &key() const { return key_; }
+    Role role() const { return role_; }
+    const AccountRecord &decided() const { return record_; }
+    Ship *ship() const { return ship_.get(); }
+    Follow *follow() const { return follow_.get(); }
+    std::string mail_root; // and its device, as the worker told: what a flush has to cover
+    uint64_t device = 0;
+
+    std::optional<StoredAccount> storable(); // none: nothing to keep (no role)
+    // No record from this offset on may be forgotten by a restart, if any of `place` is not storable yet.
+    std::optional<int64_t> oldest_needed_offset(const Place &) const;
+    Place reading() const { return reader_ ? reader_->place() : Place{}; }
+    Number position() const { return reader_ ? reader_->position() : Number{}; }
+    int64_t next_offset() const { return next_offset_; } // behind the record at position(): a start for a new destination
+    bool opened(uint64_t epoch) const { return reader_ && reader_->opened() && reader_->position().epoch == epoch; }
+    uint64_t crossed_epoch() const { return crossed_epoch_; } // all places of epochs below it were read to their fence
+    bool starting() const { return this_store(record_.source) && record_.state == AccountState::active && !ship_open_; }
+    bool has_unpublished() const { return unpublished_; }
+    bool busy() const; // as destination: reading has to wait for it
+    // As destination: the state to publish, if it changed enough since the last time.
+    std::optional<DestinationState> take_destination_state(Time now);
+
+private:
+    void begin(Time now);
+    void become_source(Time now);
+    void open_if_ready(Time now);
+    void changes(Time now, const Entry &);
+    void demote(Time now);
+    void leave();
+    void cross_if_fenced();
+    void set_role(Role role);
+    void ask_role();
+    void snapshot_lists(const Number &position);
+    bool follow_is_level() const; // all that was read is in the indexes
+    bool this_store(const std::string &store) const { return store == host_.store(); }
+    bool is_destination() const;
+    bool log_is_new() const;
+
+    std::string name_;
+    AccountKey key_;
+    AccountHost &host_;
+    Effects &effects_;
+    StoredAccount stored_;
+    AccountRecord record_;
+    std::unique_ptr<LogReader> reader_;
+    std::shared_ptr<class GuardedEffects> ship_effects_, follow_effects_, own_effects_;
+    std::unique_ptr<Ship> ship_;
+    std::unique_ptr<Follow> follow_;
+    Number follow_fed_;      // the last change given to follow_
+    Number opened_position_; // of ship_, when it was opened
+    Role role_ = Role::none, role_wanted_ = Role::none;
+    uint64_t role_epoch_ = 0, crossed_epoch_ = 0;
+    bool role_asked_ = false, role_failed_ = false;
+    int64_t next_offset_ = 0;
+    struct Crossed { // until the next epoch's OPEN was read: a restart reads the fence again
+        Place place;
+        int64_t offset;
+    };
+    std::optional<Crossed> crossed_;
+    bool caught_up_ = false, ship_open_ = false, open_produced_ = false, inspecting_ = false;
+    std::map<Object, Number> snapshots_; // the number of each object's last one
+    DestinationState published_;
+    bool unpublished_ = false;
+    Time published_at_{}, role_retry_at_{};
+};
+
+} // namespace replica

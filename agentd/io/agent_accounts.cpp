@@ -1,0 +1,266 @@
+// The agent and its accounts: roles from the control log, what operations ask of them, flushing, heartbeats.
+#include "agentd/io/agent.hpp"
+#include <algorithm>
+
+namespace replica {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr auto ready_limit = 2s; // after this an agent that cannot reach its log says so, instead of letting clients wait
+constexpr auto broker_limit = 5s;
+std::string name_of(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }
+} // namespace
+
+Account *Agent::find(const AccountKey &key) {
+    auto found = accounts_.find(key);
+    return found == accounts_.end() ? nullptr : found->second.get();
+}
+const Account *Agent::find(std::string_view name) const {
+    auto found = accounts_.find(options_.ring.account_key(name));
+    return found == accounts_.end() ? nullptr : found->second.get();
+}
+
+void Agent::control_was_read() {
+    control_is_read_ = true;
+    auto now = std::chrono::steady_clock::now();
+    auto read = state_->each("a/", [&](std::string_view key, std::string_view value) {
+        if (key.size() == 2 + sizeof(AccountKey)) stored_[AccountKey::from(key.data() + 2)] = value;
+    });
+    if (!read) return fail(read.error().message);
+    log_(Level::info, "control log read: accounts=" + std::to_string(control_.accounts().size()) + " known_here=" + std::to_string(stored_.size()));
+    for (auto *record : control_.accounts()) {
+        auto key = options_.ring.account_key(record->account);
+        account_decided(now, key);
+        for (auto &destination : record->destinations)
+            if (auto *state = control_.destination(record->account, destination.store); state && (state->wants_everything || !state->wanted.empty()))
+                incomplete_.insert(key);
+    }
+    auto known = stored_; // accounts that are removed by now leave their role
+    for (auto &[key, value] : known)
+        if (!find(key)) account_decided(now, key);
+    heartbeat(now);
+}
+
+void Agent::account_decided(Time now, const AccountKey &key) {
+    auto *record = control_.account(key);
+    auto *account = find(key);
+    if (!record) return;
+    auto &problem = control_.account_problem(key);
+    auto stored = stored_.find(key);
+    bool here = record->state != AccountState::removed &&
+                (record->source == store() || std::any_of(record->destinations.begin(), record->destinations.end(), [&](auto &d) { return d.store == store(); }));
+    if (!account && !here && stored == stored_.end()) return;
+    if (!account) {
+        account = (accounts_[key] = std::make_unique<Account>(record->account, key, *this, *this)).get();
+        if (stored != stored_.end())
+            if (auto restored = decode<StoredAccount>(stored->second)) account->restore(*restored);
+    }
+    if (problem.empty()) account->record(now, *record);
+    else account->unreadable(problem);
+    if (record->source == store())
+        for (auto &outdated : control_.take_outdated_keys(key))
+            erase(outdated);
+    awake(key);
+}
+
+void Agent::tick() {
+    auto now = std::chrono::steady_clock::now();
+    if (shutting_down_) return finish_shut_down();
+    produce_again(now);
+    watch_outages(now);
+    if (!control_is_read_) return become_ready(now);
+    auto awake = std::exchange(awake_, {});
+    for (auto &key : awake) {
+        auto *account = find(key);
+        if (!account) continue;
+        account->tick(now);
+        if (auto state = account->take_destination_state(now)) publish(destination_key(key, store_hash(options_.ring, store())), *state);
+        if (account->deadline() || account->has_unpublished()) awake_.insert(key);
+    }
+    snapshot_wanted(now);
+    for (auto &[place, reader] : places_)
+        if (!reader.busy.empty()) pause_busy(place, reader);
+    operations_.tick(now);
+    become_ready(now);
+}
+
+void Agent::snapshot_wanted(Time now) {
+    for (auto it = incomplete_.begin(); it != incomplete_.end();) {
+        auto *record = control_.account(*it);
+        bool wanted = false;
+        if (record)
+            for (auto &destination : record->destinations) {
+                auto *state = control_.destination(record->account, destination.store);
+                if (!state || (!state->wants_everything && state->wanted.empty())) continue;
+                wanted = true;
+                if (auto *account = find(*it)) account->destination_state(now, *state), awake(*it);
+            }
+        it = wanted ? std::next(it) : incomplete_.erase(it);
+    }
+}
+
+void Agent::pause_busy(const Place &place, PlaceReader &reader) {
+    std::erase_if(reader.busy, [&](auto &key) {
+        auto *account = find(key);
+        return !account || !account->busy();
+    });
+    if (reader.busy.empty()) kafka_->pause(place, false);
+}
+
+// Clients that came while this agent was starting are heard once every account of ours can take changes, or after a while, to be refused.
+void Agent::become_ready(Time now) {
+    if (ready_) return;
+    bool starting = !control_is_read_ || std::any_of(accounts_.begin(), accounts_.end(), [](auto &a) { return a.second->starting(); });
+    if (starting && now - started_ < ready_limit) return;
+    ready_ = true;
+    log_(Level::info, starting ? "serving, though not every account is ready yet" : "serving");
+    for (auto &connection : std::exchange(held_, {}))
+        open_client(std::move(connection));
+}
+
+void Agent::heartbeat(Time) {
+    if (!control_is_read_ || shutting_down_ || pending_.contains(heartbeat_token_)) return;
+    Heartbeat beat;
+    beat.store = store();
+    beat.session = session_;
+    beat.counter = ++heartbeat_counter_;
+    beat.time_ms = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+    beat.host = options_.host;
+    beat.base_dir = options_.base_dir;
+    beat.version = options_.version;
+    beat.address = options_.settings.address;
+    beat.key_check = options_.ring.check_value();
+    for (auto &[key, account] : accounts_) {
+        beat.accounts_source += account->ship() != nullptr;
+        beat.accounts_destination += account->follow() != nullptr;
+    }
+    for (auto &[place, reader] : places_)
+        if (place.topic == own_place("").topic && reader.next_offset > 0) beat.acknowledged.emplace_back(place, reader.next_offset - 1);
+    publish(heartbeat_key(store_hash(options_.ring, store())), beat);
+}
+
+void Agent::check_heartbeat(const std::string &name) {
+    auto *view = control_.store(name);
+    if (!view) return;
+    auto &beat = view->heartbeat;
+    if (name == store() && beat.session != session_ && (beat.host != options_.host || beat.base_dir != options_.base_dir))
+        return fail("another agent calls itself " + name + " (host " + beat.host + ", base_dir " + beat.base_dir + "): give each store a replica_mailstore of its own");
+    if (beat.key_check != options_.ring.check_value() && warned_.insert("keys/" + name).second)
+        log_(Level::error, "store=" + name + " has another replica_key_file: copy the same file to every store");
+}
+
+// --- Local: what operations ask ---
+
+Result<EpochPlace> Agent::start_for_destination(const std::string &name, const std::string &destination) {
+    auto *account = find(name);
+    if (account && account->ship()) {
+        EpochPlace start{account->position().epoch, account->reading(), account->next_offset(), account->position().sequence};
+        if (start.sequence == 0) // its OPEN has to be read, too
+            for (auto &place : account->decided().places)
+                if (place.epoch == start.epoch) return place;
+        return start;
+    }
+    auto *record = control_.account(name);
+    if (record && record->state != AccountState::removed) return Error{Code::retry, "the source is not ready for this account yet: try again"};
+    EpochPlace start{record ? record->epoch + 1 : 1, own_place(destination), 0, 0};
+    auto range = kafka_->offsets(start.place, broker_limit);
+    if (!range) return range.error();
+    start.offset = range->second;
+    return start;
+}
+
+Result<EpochPlace> Agent::new_place(const std::string &name, uint64_t epoch) {
+    auto *record = control_.account(name);
+    EpochPlace place{epoch, own_place(record ? record->source : ""), 0, 0};
+    auto range = kafka_->offsets(place.place, broker_limit);
+    if (!range) return range.error();
+    place.offset = range->second;
+    return place;
+}
+
+std::string Agent::promotion_problem(const std::string &name) const {
+    auto *account = find(name);
+    if (!account || (!account->follow() && !account->ship())) return "this store keeps no replica of it";
+    if (account->ship()) return {};
+    auto *follow = account->follow();
+    if (follow->phase() == DestinationPhase::complete) return {};
+    return std::string(to_string(follow->phase())) + (follow->reason().empty() ? ": the replica is not complete" : ": " + follow->reason());
+}
+
+bool Agent::fence_read(const std::string &name, uint64_t epoch) const {
+    auto *account = find(name);
+    return account && account->crossed_epoch() >= epoch;
+}
+bool Agent::drained(const std::string &name) const {
+    auto *account = find(name);
+    return account && account->follow() && account->follow()->idle();
+}
+Number Agent::applied(const std::string &name) const {
+    auto *account = find(name);
+    return account && account->follow() ? account->position() : Number{};
+}
+int64_t Agent::read_to(const Place &place) const {
+    auto found = places_.find(place);
+    return found == places_.end() ? 0 : found->second.next_offset;
+}
+bool Agent::open_read(const std::string &name, uint64_t epoch) const {
+    auto *account = find(name);
+    return account && account->opened(epoch);
+}
+
+void Agent::worker(const std::string &account, WorkerRequest request, bool originate, WorkerDone done) {
+    workers_->ask(account, std::move(request), originate, [this, account, done = std::move(done)](const Reply &reply) {
+        done(reply);
+        awake(options_.ring.account_key(account));
+    });
+}
+
+// --- the flush: the indexes first, then the positions that speak of them ---
+
+void Agent::flush(std::function<void(bool)> done) {
+    flush_waiters_.push_back(std::move(done));
+    if (flushing_ || !control_is_read_) return;
+    flushing_ = true;
+    auto waiters = std::make_shared<std::vector<std::function<void(bool)>>>(std::exchange(flush_waiters_, {}));
+    auto writes = std::make_shared<std::vector<State::Write>>();
+    std::map<uint64_t, std::string> roots;
+    std::map<Place, int64_t> offsets;
+    for (auto &[place, reader] : places_)
+        if (reader.running) offsets[place] = reader.next_offset;
+    for (auto &[key, account] : accounts_) {
+        if (!account->mail_root.empty()) roots.emplace(account->device, account->mail_root);
+        auto stored = account->storable();
+        std::string value = stored ? encode(*stored) : std::string();
+        if (auto &last = stored_[key]; last != value) writes->push_back({"a/" + std::string(key.view()), value});
+        for (auto &[place, offset] : offsets)
+            if (auto oldest = account->oldest_needed_offset(place)) offset = std::min(offset, *oldest);
+    }
+    for (auto &[place, offset] : offsets)
+        if (offset != places_[place].stored) writes->push_back({"p/" + name_of(place), std::to_string(offset)});
+    auto finish = [this, waiters, writes](bool flushed) {
+        auto written = flushed && !writes->empty() ? state_->write(*writes) : Result<void>();
+        if (!written) log_(Level::error, written.error().message);
+        if (flushed && written)
+            for (auto &write : *writes) {
+                if (write.key[0] == 'a') stored_[AccountKey::from(write.key.data() + 2)] = write.value;
+                else
+                    for (auto &[place, reader] : places_)
+                        if (write.key == "p/" + name_of(place)) reader.stored = std::stoll(write.value);
+            }
+        flushing_ = false;
+        for (auto &waiter : *waiters)
+            waiter(flushed && written);
+        if (!flush_waiters_.empty()) flush([](bool) {});
+    };
+    if (roots.empty() || writes->empty()) return loop_.post([finish] { finish(true); });
+    Flush request;
+    for (auto &[device, root] : roots)
+        request.mail_roots.push_back(root);
+    workers_->ask("", request, false, [this, finish](const Reply &reply) {
+        if (reply.verdict != Verdict::applied) log_(Level::warning, "flush: " + reply.text);
+        finish(reply.verdict == Verdict::applied);
+    });
+}
+
+} // namespace replica

@@ -66,7 +66,7 @@ public:
     // A count of items that take at least `least` bytes each: more than the input can hold is a failure.
     uint32_t count(size_t least) {
         uint32_t n = u32();
-        if (least * n > in_.size()) fail();
+        if (n > in_.size() / least) fail();
         return failed_ ? 0 : n;
     }
     void fail() {

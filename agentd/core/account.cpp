@@ -156,7 +156,7 @@ void Account::caught_up(Time now, const Place &place) {
         open_produced_ = true;
         Record open;
         open.kind = RecordKind::open;
-        open.open = Open{};
+        open.open = Open{{}, place};
         effects_.produce(place, key_, {record_.epoch, 0}, open);
     }
     open_if_ready(now);
@@ -169,6 +169,10 @@ void Account::entry(Time now, const Entry &entry) {
         next_offset_ = entry.offset + 1;
         if (entry.record.kind == RecordKind::changes) return changes(now, entry);
         crossed_.reset();
+        if (follow_) {
+            follow_fed_ = entry.number;
+            follow_->counted(now, entry);
+        }
         if (open_produced_) effects_.settled(key_, entry.number);
         if (!ship_ && this_store(record_.source) && record_.epoch == entry.number.epoch) become_source(now);
         return open_if_ready(now);
@@ -177,6 +181,7 @@ void Account::entry(Time now, const Entry &entry) {
         return;
     case LogReader::Judgement::fence:
         if (ship_) demote(now);
+        if (follow_) follow_->fenced(now);
         return cross_if_fenced();
     case LogReader::Judgement::gap: {
         std::string why = "the log has a gap: record " + to_string(entry.number) + " at " + entry.place.topic + "/" +
@@ -320,7 +325,7 @@ std::optional<Time> Account::deadline() const {
     return first;
 }
 
-bool Account::busy() const { return follow_ && follow_->full(); }
+bool Account::busy() const { return (follow_ && follow_->full()) || (ship_ && !ship_open_ && ship_->full()); }
 
 bool Account::follow_is_level() const { return follow_->idle() && follow_->storable() >= follow_fed_; }
 

@@ -21,11 +21,24 @@ constexpr auto settle_limit = 2s; // a reload waits this long for what is unsett
 constexpr const char *control_topic = "replica.control";
 constexpr const char *changes_topic_prefix = "replica.changes.";
 constexpr const char *retention_ms = "604800000"; // seven days
+
+std::chrono::milliseconds silent_after(const Settings &settings) { return settings.heartbeat * 5; }
+
+OperationSettings operation_settings(const Settings &settings) {
+    OperationSettings operations;
+    operations.heartbeat = settings.heartbeat;
+    operations.silent_after = silent_after(settings);
+    operations.admin = settings.admin;
+    operations.wall_ms = [] {
+        return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+    };
+    return operations;
+}
 } // namespace
 
 Agent::Agent(AgentOptions options, Log log)
     : options_(std::move(options)), log_(std::move(log)), session_(Session::from(random_bytes(8).data())), control_(options_.ring),
-      operations_(control_, *this, options_.ring, {options_.settings.heartbeat, options_.settings.heartbeat * 5, options_.settings.admin}, *this),
+      operations_(control_, *this, options_.ring, operation_settings(options_.settings), *this),
       control_place_{control_topic, 0} {}
 
 Agent::~Agent() {
@@ -155,10 +168,19 @@ Result<void> Agent::ensure_topic(const std::string &name, int partitions, bool c
     return {};
 }
 
+ControlService Agent::control_service() {
+    StatusSettings status{store(), silent_after(options_.settings), [this](const AccountKey &key) -> std::optional<Number> {
+                              auto *account = find(key);
+                              if (!account || account->position().none()) return std::nullopt;
+                              return account->position();
+                          }};
+    return {control_, operations_, loop_, options_.ring, std::move(status), control_is_read_};
+}
+
 void Agent::handle_connection(SocketKind kind, int fd) {
     loop_.post([this, kind, fd] {
         auto connection = loop_.adopt(fd);
-        if (kind == SocketKind::control) return serve_control(connection, {control_, operations_, loop_, store(), control_is_read_});
+        if (kind == SocketKind::control) return serve_control(connection, control_service());
         if (kind == SocketKind::dict) return serve_dict(connection, control_);
         if (shutting_down_) return connection->close();
         if (ready_) open_client(std::move(connection));

@@ -26,6 +26,8 @@ struct AgentOptions {
 
 enum class SocketKind : uint8_t { mail, control, dict };
 
+struct ControlService;
+
 class Agent final : public Effects, public Local, public AccountHost {
 public:
     using Log = std::function<void(Level, const std::string &)>;
@@ -95,6 +97,7 @@ private:
     Result<void> ensure_topic(const std::string &name, int partitions, bool compacted);
     void fail(const std::string &why);
     void finish_shut_down();
+    ControlService control_service();
     // --- the logs (agent_log.cpp)
     void on_message(Message &&);
     void on_control(Time now, const Message &);

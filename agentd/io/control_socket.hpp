@@ -1,6 +1,7 @@
 // The socket `replica-control`, which the doveadm commands use. Format: docs/formats/control-socket.md.
 #pragma once
 #include "agentd/core/operations.hpp"
+#include "agentd/core/status.hpp"
 #include "agentd/io/loop.hpp"
 
 namespace replica {
@@ -9,7 +10,8 @@ struct ControlService { // outlives every connection
     const Control &control;
     Operations &operations;
     Loop &loop;
-    const std::string &store;
+    const KeyRing &ring;
+    StatusSettings status;
     const bool &ready; // the control log was read to its end
 };
 void serve_control(std::shared_ptr<Connection> connection, const ControlService &service);

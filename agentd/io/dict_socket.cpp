@@ -1,29 +1,10 @@
 #include "agentd/io/dict_socket.hpp"
+#include "agentd/io/lines.hpp"
 
 namespace replica {
 
 namespace {
 constexpr size_t line_bytes_max = 8192;
-
-// Dovecot's line escapes: \001 then 0, 1, t, r, n or l.
-std::string unescaped(std::string_view text) {
-    std::string out;
-    for (size_t i = 0; i < text.size(); i++) {
-        if (text[i] != '\1' || i + 1 == text.size()) {
-            out += text[i];
-            continue;
-        }
-        switch (text[++i]) {
-        case '0': out += '\0'; break;
-        case '1': out += '\1'; break;
-        case 't': out += '\t'; break;
-        case 'r': out += '\r'; break;
-        case 'n': out += '\n'; break;
-        default: out += text[i];
-        }
-    }
-    return out;
-}
 
 std::string json_text(std::string_view text) {
     std::string out = "\"";
@@ -45,20 +26,20 @@ std::string lookup(const Control &control, std::string_view path) {
 } // namespace
 
 void serve_dict(std::shared_ptr<Connection> connection, const Control &control) {
-    auto buffer = std::make_shared<std::string>();
+    auto lines = std::make_shared<LineSplitter>(line_bytes_max);
     std::weak_ptr<Connection> weak = connection;
-    connection->start({[weak, buffer, &control](std::string_view bytes) {
-                           buffer->append(bytes);
-                           auto open = weak.lock();
-                           for (size_t end; open && (end = buffer->find('\n')) != buffer->npos; buffer->erase(0, end + 1)) {
-                               std::string line = buffer->substr(0, end);
-                               if (line.empty() || line[0] == 'H') continue;
-                               if (line[0] != 'L') return open->close();
-                               open->send(lookup(control, unescaped(std::string_view(line).substr(1, line.find('\t') - 1))));
-                           }
-                           if (open && buffer->size() > line_bytes_max) open->close();
-                       },
-                       [connection] {}});
+    auto received = [weak, lines, &control](std::string_view bytes) {
+        auto open = weak.lock();
+        if (!open) return;
+        bool good = lines->feed(bytes, [&](std::string_view line) {
+            if (line.starts_with('H')) return true;
+            if (!line.starts_with('L')) return false;
+            open->send(lookup(control, tab_fields(line.substr(1)).front()));
+            return true;
+        });
+        if (!good) open->close();
+    };
+    connection->start({received, [connection] {}});
 }
 
 } // namespace replica

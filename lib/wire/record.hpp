@@ -13,7 +13,7 @@ enum class RecordKind : uint8_t {
 
 struct Open {
     Number previous; // the last number that counted before this epoch, {0, 0} for the first epoch
-    Place place;     // where it is
+    Place place;     // where this OPEN stands: an epoch's records cannot be moved to another place
     bool operator==(const Open &) const = default;
 };
 

@@ -16,8 +16,9 @@ void OperationDriver::read_back(Time now, const Operation &read) {
         run(now);
 }
 
-void OperationDriver::start_running() {
+void OperationDriver::start_running(const std::string &result) {
     operation_.phase = OperationPhase::running;
+    operation_.result = result;
     context_.publish(operation_);
 }
 

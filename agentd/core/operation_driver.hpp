@@ -22,7 +22,7 @@ public:
 protected:
     virtual void check(Time now) = 0; // ends in start_running() or finish()
     virtual void run(Time now) = 0;   // ends in finish(); for all accounts again after a restart
-    void start_running();
+    void start_running(const std::string &result = {});
     void finish(OperationPhase, const std::string &result);
     // Its record was decided after the operation was last written: by this operation, or by someone else.
     bool changed_since(const AccountKey &key) const {

@@ -28,6 +28,11 @@ bool is_over(const Operation &operation) {
 
 } // namespace
 
+uint64_t wall_clock_ms() {
+    auto now = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
 Operations::Operations(Control &control, Local &local, const KeyRing &ring, OperationSettings settings,
                        Effects &effects)
     : context_(new OperationContext{control, local, ring, std::move(settings), effects}) {}

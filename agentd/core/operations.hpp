@@ -33,12 +33,19 @@ public:
     virtual bool open_read(const std::string &account, uint64_t epoch) const = 0; // OPEN(epoch) counted, as read back
 };
 
+uint64_t wall_clock_ms(); // since 1970
+
 struct OperationSettings {
     std::chrono::milliseconds heartbeat{1000};
-    std::chrono::milliseconds silent_after{5000};   // a store whose heartbeat is older counts as silent
-    std::chrono::milliseconds check_timeout{30000}; // for a store's answer, and for a destination to catch up
-    std::string admin;                              // mail address for notices, or empty
-    std::function<uint64_t()> wall_ms;              // milliseconds since 1970, only for people and for tidying up
+    std::chrono::milliseconds silent_after{5000};      // a store whose heartbeat is older counts as silent
+    std::string admin;                                 // mail address for notices, or empty
+    std::chrono::milliseconds check_timeout{30000};    // for a store's answer, and for a destination to catch up
+    std::function<uint64_t()> wall_ms = wall_clock_ms; // only for people, for tidying up, and for what is out of date
+};
+std::chrono::milliseconds silent_after{5000};   // a store whose heartbeat is older counts as silent
+std::chrono::milliseconds check_timeout{30000}; // for a store's answer, and for a destination to catch up
+std::string admin;                              // mail address for notices, or empty
+std::function<uint64_t()> wall_ms;              // milliseconds since 1970, only for people and for tidying up
 };
 
 class CheckAnswering;

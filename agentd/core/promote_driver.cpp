@@ -299,7 +299,7 @@ void PromoteDriver::open(Time now, Item &item) {
         auto &record = *context_.control.account(item.key);
         Record first;
         first.kind = RecordKind::open;
-        first.open = Open{context_.local.applied(item.account), applied_place(item, record)->place};
+        first.open = Open{context_.local.applied(item.account), record.places.back().place};
         context_.effects.produce(record.places.back().place, item.key, Number{item.epoch, 0}, first);
     }
     advance(now, item);

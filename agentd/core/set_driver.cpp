@@ -80,7 +80,8 @@ void SetDriver::answered(Time) {
     answers_until_.reset();
     auto problems = problems_found();
     if (problems.empty())
-        start_running();
+        start_running("the checks are good, initialisation is under way: " + counted(items_.size(), "account") +
+                      " on " + target());
     else
         finish(OperationPhase::failed, "nothing was done: " + joined(problems));
 }

@@ -56,7 +56,7 @@ std::string unavailable(const DestinationState *state, const std::string &silent
     case DestinationPhase::initial:
         return "its initialisation is under way";
     case DestinationPhase::following:
-        return std::to_string(state->wanted.size()) + " objects are wanted";
+        return std::to_string(state->wanted.size()) + " of its objects are wanted from the source";
     case DestinationPhase::lost:
     case DestinationPhase::stopped:
         return std::string(to_string(state->phase)) + ": " + state->reason;

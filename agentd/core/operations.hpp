@@ -42,11 +42,6 @@ struct OperationSettings {
     std::chrono::milliseconds check_timeout{30000};    // for a store's answer, and for a destination to catch up
     std::function<uint64_t()> wall_ms = wall_clock_ms; // only for people, for tidying up, and for what is out of date
 };
-std::chrono::milliseconds silent_after{5000};   // a store whose heartbeat is older counts as silent
-std::chrono::milliseconds check_timeout{30000}; // for a store's answer, and for a destination to catch up
-std::string admin;                              // mail address for notices, or empty
-std::function<uint64_t()> wall_ms;              // milliseconds since 1970, only for people and for tidying up
-};
 
 class CheckAnswering;
 class OperationDriver;

@@ -27,7 +27,8 @@ struct CboxPending {
 enum class CalloutAnswer : uint8_t {
     not_replicated, // commit without a number (cbox sets `unlogged` if the mailbox has a mark)
     numbered,       // commit with `number` as the mark
-    refused,        // the error is set on the storage; nothing is written
+    refused,        // the error is set on the storage; nothing is written, and the log does not have it for certain
+    in_doubt,       // as refused, but the log may have it (a timeout after it was sent): what it names must stay
 };
 
 struct CboxCallout {

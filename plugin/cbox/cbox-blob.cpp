@@ -1,0 +1,222 @@
+#include <sys/stat.h>
+#include "plugin/cbox/cbox-driver.hpp"
+#include "lib/base/bytes.hpp"
+
+namespace replica {
+
+namespace {
+
+constexpr std::string_view magic_begin = "cboxblob", magic_end = "cboxtail";
+constexpr uint16_t trailer_version = 1;
+constexpr size_t trailer_bytes_max = 64 * 1024, probe_bytes_max = 64 * 1024;
+
+uint32_t crc32_of(std::string_view bytes) { return crc32_data(bytes.data(), bytes.size()); }
+
+void crc_init(void *context) { *static_cast<uint32_t *>(context) = 0; }
+void crc_loop(void *context, const void *data, size_t size) {
+    auto *crc = static_cast<uint32_t *>(context);
+    *crc = crc32_data_more(*crc, data, size);
+}
+void crc_result(void *context, unsigned char *digest_r) { memcpy(digest_r, context, sizeof(uint32_t)); }
+
+} // namespace
+
+const struct hash_method cbox_crc32 = {
+    .name = "cbox-crc32",
+    .block_size = 1,
+    .context_size = sizeof(uint32_t),
+    .digest_size = sizeof(uint32_t),
+    .init = crc_init,
+    .loop = crc_loop,
+    .result = crc_result,
+};
+
+std::string encode(const CboxTrailer &trailer) {
+    std::string out;
+    Writer w(out);
+    w.raw(magic_begin);
+    w.u16(trailer_version);
+    w.u16(0);
+    w.u64(trailer.body_size);
+    w.u64(trailer.physical_size);
+    w.u64(trailer.virtual_size);
+    w.id(trailer.account);
+    w.id(trailer.mailbox);
+    w.id(trailer.message);
+    w.u32(trailer.uid);
+    w.u32(trailer.received);
+    w.u32(trailer.saved);
+    w.u32(trailer.pop3_order);
+    w.blob(trailer.pop3_uidl);
+    w.u32(trailer.body_crc);
+    w.u32(static_cast<uint32_t>(out.size() + cbox_trailer_end_size));
+    w.u32(crc32_of(out));
+    w.raw(magic_end);
+    return out;
+}
+
+Result<size_t> cbox_trailer_size(std::string_view end) {
+    Reader r(end);
+    size_t size = r.u32();
+    r.u32();
+    if (r.raw(magic_end.size()) != magic_end || !r.at_end()) return Error{Code::corrupt, "no trailer at its end"};
+    if (size > trailer_bytes_max) return Error{Code::corrupt, "trailer's size is impossible"};
+    return size;
+}
+
+Result<CboxTrailer> cbox_trailer_decode(std::string_view whole) {
+    const Error corrupt{Code::corrupt, "trailer is damaged"};
+    if (whole.size() < cbox_trailer_end_size) return corrupt;
+    // The checksum covers all before itself.
+    size_t covered = whole.size() - magic_end.size() - sizeof(uint32_t);
+    Reader r(whole);
+    if (r.raw(magic_begin.size()) != magic_begin) return corrupt;
+    uint16_t version = r.u16();
+    if (version != trailer_version)
+        return Error{Code::unsupported, "trailer version " + std::to_string(version) + " is not known here"};
+    r.u16();
+    CboxTrailer trailer;
+    trailer.body_size = r.u64();
+    trailer.physical_size = r.u64();
+    trailer.virtual_size = r.u64();
+    trailer.account = r.id<Guid>();
+    trailer.mailbox = r.id<Guid>();
+    trailer.message = r.id<Guid>();
+    trailer.uid = r.u32();
+    trailer.received = r.u32();
+    trailer.saved = r.u32();
+    trailer.pop3_order = r.u32();
+    trailer.pop3_uidl = r.blob();
+    trailer.body_crc = r.u32();
+    size_t size = r.u32();
+    uint32_t crc = r.u32();
+    if (r.raw(magic_end.size()) != magic_end || !r.at_end() || size != whole.size() ||
+        crc != crc32_of(whole.substr(0, covered)))
+        return corrupt;
+    return trailer;
+}
+
+Guid cbox_blob_new() {
+    Guid blob;
+    random_fill(blob.bytes.data(), blob.bytes.size());
+    return blob;
+}
+
+std::string cbox_blob_path(const Guid &account, const Guid &blob) {
+    std::string hex = to_hex(blob);
+    return to_hex(account) + "/" + hex.substr(0, 2) + "/" + hex;
+}
+
+// The stream's size, by reading it if nothing else tells. -1 on a read error.
+static int stream_size(struct istream *input, uoff_t *size_r) {
+    (void)i_stream_read(input); // opens it
+    if (input->stream_errno != 0) return -1;
+    int ret = i_stream_get_size(input, true, size_r);
+    if (ret != 0) return ret < 0 ? -1 : 0;
+    const unsigned char *data;
+    size_t size;
+    while (i_stream_read_more(input, &data, &size) > 0)
+        i_stream_skip(input, size);
+    *size_r = input->v_offset;
+    return input->stream_errno != 0 ? -1 : 0;
+}
+
+static int read_tail(struct istream *input, uoff_t blob_size, size_t size, std::string_view *tail_r) {
+    const unsigned char *data;
+    size_t available;
+    if (blob_size < size) {
+        *tail_r = {};
+        return 0;
+    }
+    i_stream_seek(input, blob_size - size);
+    if (i_stream_read_bytes(input, &data, &available, size) < 0 && input->stream_errno != 0) return -1;
+    *tail_r = {reinterpret_cast<const char *>(data), std::min(available, size)};
+    return 0;
+}
+
+static Result<CboxTrailer> read_trailer(struct istream *input) {
+    const auto failed = [input] { return Error{Code::retry, i_stream_get_error(input)}; };
+    uoff_t blob_size;
+    std::string_view tail;
+    if (stream_size(input, &blob_size) < 0 || read_tail(input, blob_size, cbox_trailer_end_size, &tail) < 0)
+        return failed();
+    auto size = cbox_trailer_size(tail);
+    if (!size) return size.error();
+    if (read_tail(input, blob_size, *size, &tail) < 0) return failed();
+    auto trailer = cbox_trailer_decode(tail);
+    if (trailer && trailer->body_size + *size != blob_size) return Error{Code::corrupt, "blob has another size"};
+    return trailer;
+}
+
+int cbox_blob_open(CboxStorage *storage, struct event *event, const Guid &blob, struct istream **body_r,
+                   CboxTrailer *trailer_r, std::string *error_r) {
+    std::string path = cbox_blob_path(storage->account_id, blob);
+    struct fs_file *file = fs_file_init_with_event(storage->fs, event, path.c_str(),
+                                                   int(FS_OPEN_MODE_READONLY) | int(FS_OPEN_FLAG_SEEKABLE));
+    struct istream *input = i_stream_create_fs_file(&file, IO_BLOCK_SIZE);
+    auto trailer = read_trailer(input);
+    if (!trailer) {
+        int err = input->stream_errno != 0 ? input->stream_errno : EIO;
+        *error_r = trailer.error().message;
+        i_stream_unref(&input);
+        errno = err;
+        return -1;
+    }
+    i_stream_seek(input, 0);
+    *body_r = i_stream_create_limit(input, trailer->body_size);
+    i_stream_unref(&input);
+    *trailer_r = std::move(*trailer);
+    return 0;
+}
+
+void cbox_blob_delete(CboxStorage *storage, struct event *event, const Guid &blob) {
+    std::string path = cbox_blob_path(storage->account_id, blob);
+    struct fs_file *file = fs_file_init_with_event(storage->fs, event, path.c_str(), FS_OPEN_MODE_READONLY);
+    if (fs_delete(file) < 0 && errno != ENOENT)
+        e_error(event, "Blob of a save that was not to be stays behind: %s", fs_file_last_error(file));
+    fs_file_deinit(&file);
+}
+
+int cbox_blob_sync_directories(CboxStorage *storage, const char *path) {
+    if (strcmp(fs_get_root_driver(storage->fs), "posix") != 0 || path == nullptr || *path != '/') return 0;
+    // <root>/<account>/<2 hex>/<blob>: two directories may be new, and their names stand in the one above. What is not
+    // dirty costs next to nothing.
+    std::string dir = path;
+    for (int level = 0; level < 3; level++) {
+        dir.resize(dir.rfind('/'));
+        if (dir.empty()) break;
+        if (fdatasync_path(dir.c_str()) < 0) {
+            mail_storage_set_critical(&storage->storage, "fdatasync_path(%s) failed: %m", dir.c_str());
+            return -1;
+        }
+    }
+    return 0;
+}
+
+const char *cbox_blob_root(struct mail_storage *storage) { return cbox_storage(storage)->fs_settings; }
+
+static int probe_error(struct mail_storage *storage, struct fs_file **file) {
+    mail_storage_set_critical(storage, "%s", fs_file_last_error(*file));
+    fs_file_deinit(file);
+    return -1;
+}
+
+int cbox_blob_probe(struct mail_storage *storage, const char *name, std::string *content, bool write) {
+    auto *cbox = cbox_storage(storage);
+    std::string path = to_hex(cbox->account_id) + "/" + name;
+    struct fs_file *file = fs_file_init_with_event(cbox->fs, storage->event, path.c_str(),
+                                                   write ? int(FS_OPEN_MODE_REPLACE) | int(FS_OPEN_FLAG_FSYNC)
+                                                         : int(FS_OPEN_MODE_READONLY));
+    if (write) {
+        if (fs_write(file, content->data(), content->size()) < 0) return probe_error(storage, &file);
+    } else {
+        content->resize(probe_bytes_max);
+        ssize_t ret = fs_read(file, content->data(), content->size());
+        if (ret < 0) return probe_error(storage, &file);
+        content->resize(static_cast<size_t>(ret));
+    }
+    fs_file_deinit(&file);
+    return 0;
+}
+
+} // namespace replica

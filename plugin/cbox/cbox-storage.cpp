@@ -1,0 +1,91 @@
+#include "plugin/cbox/cbox-driver.hpp"
+
+namespace replica {
+
+static struct event_category cbox_event_category = {.parent = &event_category_storage, .name = "cbox"};
+
+static struct mail_storage *storage_alloc() {
+    pool_t pool = pool_alloconly_create("cbox storage", 1024);
+    auto *inside = p_new(pool, CboxStorageInside, 1);
+    inside->outside.storage = cbox_storage_class;
+    inside->outside.storage.pool = pool;
+    inside->outside.api = &cbox_api;
+    return &inside->outside.storage;
+}
+
+static Guid account_id(const char *name) {
+    uint8_t digest[32];
+    hash_method_get_digest(hash_method_lookup("sha256"), name, strlen(name), digest);
+    return Guid::from(digest);
+}
+
+static int storage_create(struct mail_storage *storage, struct mail_namespace *ns, const char **error_r) {
+    auto *cbox = cbox_storage(storage);
+    const char *root = mailbox_list_get_root_forced(ns->list, MAILBOX_LIST_PATH_TYPE_DIR);
+    storage->unique_root_dir = p_strdup(storage->pool, compat_list_root(ns->list));
+    reinterpret_cast<CboxStorageInside *>(storage)->mail_root = p_strdup(storage->pool, root);
+    // A public namespace has no owner: its root names it, whoever reads.
+    cbox->account_id = account_id(ns->owner == nullptr ? root : ns->owner->username);
+
+    const char *text, *error;
+    const char *default_fs = t_strdup_printf("posix:dirs:prefix=%s/blobs/", root);
+    if (compat_fs_init(ns->list, storage->user, storage->event, "cbox_blobs", default_fs, &cbox->fs, &text, &error) <
+        0) {
+        *error_r = t_strdup_printf("cbox_blobs: %s", error);
+        return -1;
+    }
+    cbox->fs_settings = p_strdup(storage->pool, text);
+    return 0;
+}
+
+static void storage_destroy(struct mail_storage *storage) {
+    fs_unref(&cbox_storage(storage)->fs);
+    index_storage_destroy(storage);
+}
+
+bool cbox_is(const struct mail_storage *storage) { return storage->storage_class == &cbox_storage_class; }
+
+const char *cbox_mail_root(struct mail_storage *storage) {
+    struct mail_namespace *inbox = mail_namespace_find_inbox(storage->user->namespaces);
+    if (inbox == nullptr || inbox->list == nullptr) return cbox_storage_root(storage);
+    return mailbox_list_get_root_forced(inbox->list, MAILBOX_LIST_PATH_TYPE_DIR);
+}
+
+int cbox_unlogged_file_create(struct mail_storage *storage) {
+    const char *dir = t_strconcat(cbox_mail_root(storage), "/.replica", nullptr);
+    const char *path = t_strconcat(dir, "/unlogged", nullptr);
+    if (mkdir_parents(dir, 0700) < 0 && errno != EEXIST) {
+        mail_storage_set_critical(storage, "mkdir(%s) failed: %m", dir);
+        return -1;
+    }
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd == -1) {
+        mail_storage_set_critical(storage, "open(%s) failed: %m", path);
+        return -1;
+    }
+    i_close_fd(&fd);
+    if (storage->set->parsed_fsync_mode != FSYNC_MODE_NEVER && fdatasync_path(dir) < 0) {
+        mail_storage_set_critical(storage, "fdatasync_path(%s) failed: %m", dir);
+        return -1;
+    }
+    return 0;
+}
+
+struct mail_storage cbox_storage_class = {
+    .name = cbox_storage_name,
+    .class_flags = static_cast<enum mail_storage_class_flags>(
+        MAIL_STORAGE_CLASS_FLAG_UNIQUE_ROOT | MAIL_STORAGE_CLASS_FLAG_FILE_PER_MSG |
+        MAIL_STORAGE_CLASS_FLAG_HAVE_MAIL_GUIDS | MAIL_STORAGE_CLASS_FLAG_HAVE_MAIL_SAVE_GUIDS |
+        MAIL_STORAGE_CLASS_FLAG_HAVE_MAIL_GUID128 | MAIL_STORAGE_CLASS_FLAG_BINARY_DATA),
+    .event_category = &cbox_event_category,
+    .v =
+        {
+            .alloc = storage_alloc,
+            .create = storage_create,
+            .destroy = storage_destroy,
+            COMPAT_GET_LIST_SETTINGS.mailbox_alloc = cbox_mailbox_alloc,
+            .list_index_rebuild = mail_storage_list_index_rebuild,
+        },
+};
+
+} // namespace replica

@@ -8,6 +8,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <utility>
 
 namespace replica {
 
@@ -19,6 +20,12 @@ std::string with_errno(const char *call) { return std::string(call) + " failed: 
 
 milliseconds left_until(Clock::time_point deadline) {
     return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(deadline - Clock::now()));
+}
+
+// What an agent says of a change that it had not sealed yet. Of the others it may have had the change under way.
+bool is_certain(Reason reason) {
+    return reason == Reason::unavailable || reason == Reason::behind || reason == Reason::deleted ||
+           reason == Reason::too_large || reason == Reason::busy;
 }
 
 // True if the frame answers this request.
@@ -96,13 +103,16 @@ AgentReply AgentClient::ask(uint64_t request, const std::string &frame, millisec
     // because the offered mark is then behind. So asking once more is safe. After a timeout it is not asked again: the
     // caller has a lock.
     Clock::time_point deadline = Clock::now() + allowed;
+    bool sent = false;
     for (int attempts = 2; attempts > 0; --attempts) {
         if (!peer_is_there() && connect(deadline) != Outcome::ok) break;
         Outcome outcome = send(frame, deadline);
+        bool sent_before = std::exchange(sent, sent || outcome == Outcome::ok);
         if (outcome == Outcome::ok) outcome = receive(request, deadline, reply);
         if (outcome == Outcome::ok) {
             fail_fast_.answered();
             reply.ticket = {connection_, request};
+            reply.in_doubt = reply.reason != Reason::none && (sent_before || !is_certain(reply.reason));
             return reply;
         }
         if (outcome == Outcome::timeout) {
@@ -114,6 +124,7 @@ AgentReply AgentClient::ask(uint64_t request, const std::string &frame, millisec
     fail_fast_.failed(Clock::now());
     reply.reason = Reason::unavailable;
     reply.text = problem_;
+    reply.in_doubt = sent;
     return reply;
 }
 

@@ -34,8 +34,9 @@ struct Ticket {
 
 struct AgentReply {
     Reason reason = Reason::none;
-    std::string text;   // why refused, for the log
-    bool known = false; // refused without asking, for a reason that was reported before
+    std::string text;      // why refused, for the log
+    bool known = false;    // refused without asking, for a reason that was reported before
+    bool in_doubt = false; // a change that was refused, but that the log may have
     Number number;
     Ticket ticket;
 };

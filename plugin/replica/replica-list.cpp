@@ -29,23 +29,26 @@ struct mailbox_vfuncs &super_of(struct mailbox *box) {
     return replica_mailbox(box)->module_ctx.super;
 }
 
-// Whether this change is to be told at all: a covered list, and not a step of another change or of a rebuild.
+// Not the lists of other drivers or layouts, and not what is a step of another change or of a rebuild.
 bool is_ours(struct mailbox_list *list) {
-    return is_covered(list) && !replica_list(list)->changing && !list->ns->storage->rebuilding_list_index;
+    return strcmp(list->name, MAILBOX_LIST_NAME_INDEX) == 0 && our_storage(list->ns->storage) != nullptr &&
+           !replica_list(list)->changing && !list->ns->storage->rebuilding_list_index;
 }
 
-int list_error_to(struct mailbox *box, struct mailbox_list *list) {
-    mail_storage_copy_list_error(box->storage, list);
+// Errors of the list are the mailbox's, where there is one.
+int list_error(struct mailbox_list *list, struct mailbox *box) {
+    if (box != nullptr) mail_storage_copy_list_error(box->storage, list);
     return -1;
 }
 
-Guid guid_of(struct mailbox *box, int *ret_r) {
+int guid_of(struct mailbox *box, Guid *guid_r) {
     struct mailbox_metadata metadata;
-    *ret_r = mailbox_get_metadata(box, MAILBOX_METADATA_GUID, &metadata);
-    return *ret_r < 0 ? Guid() : Guid::from(metadata.guid);
+    if (mailbox_get_metadata(box, MAILBOX_METADATA_GUID, &metadata) < 0) return -1;
+    *guid_r = Guid::from(metadata.guid);
+    return 0;
 }
 
-// The node as it is now, under the list lock. -1: the error is set on the list.
+// The node as it is now, under the list lock.
 int find_node(struct mailbox_list *list, const char *name, struct mailbox_list_index_node **node_r) {
     if (mailbox_list_index_refresh_force(list) < 0) return -1;
     *node_r = mailbox_list_index_lookup(list, name);
@@ -56,31 +59,56 @@ bool is_selectable(const struct mailbox_list_index_node *node) {
            (node->flags & (MAILBOX_LIST_INDEX_FLAG_NONEXISTENT | MAILBOX_LIST_INDEX_FLAG_NOSELECT)) == 0;
 }
 
-// One list change: ask, do, tell. `super` runs only if the log took the change or the account is not replicated.
-// `settle` runs after it and before the list's mark, with the number. Errors are super's, or set on the list.
-template <class Super, class Settle>
-int change_list(struct mailbox_list *list, ChangeKind kind, const Guid &subject, std::string payload, bool *refused_r,
-                Super super, Settle settle) {
-    Number number;
-    CalloutAnswer answer = callout_list_commit(nullptr, list, kind, subject, std::move(payload), &number);
-    *refused_r = answer == CalloutAnswer::refused;
-    if (*refused_r) return -1;
-
-    ReplicaList *replica = replica_list(list);
-    replica->changing = true;
+template <class Super> int run_super(struct mailbox_list *list, Super super) {
+    replica_list(list)->changing = true;
     int ret = super();
-    replica->changing = false;
-    if (answer == CalloutAnswer::not_replicated) {
-        if (ret == 0) (void)api_of(list).list_unlogged_set(list);
-        return ret;
+    replica_list(list)->changing = false;
+    return ret;
+}
+
+template <class Super> int change_past_log(struct mailbox_list *list, Super super) {
+    int ret = run_super(list, super);
+    if (ret == 0) (void)api_of(list).list_unlogged_set(list);
+    return ret;
+}
+
+struct Told {
+    ChangeKind kind;
+    Guid subject;
+    std::string payload;
+};
+
+// One change of a list, under its lock: describe, ask, do, tell.
+//   describe(Told &): 1, or 0 where super is going to refuse, or -1 with the error set; runs only on a source
+//   super(): Dovecot's own; its errors are where it sets them
+//   settle(number): after super and before the list's mark
+template <class Describe, class Super, class Settle>
+int change_list(struct mailbox_list *list, struct mailbox *box, Describe describe, Super super, Settle settle) {
+    if (!is_ours(list)) return super();
+    Standing standing = look(list, list->ns->user->event);
+    if (standing.kind == Standing::Kind::not_replicated) return change_past_log(list, super);
+    if (standing.kind == Standing::Kind::refused) {
+        mailbox_list_set_error(list, MAIL_ERROR_TEMP, standing.user_error);
+        return list_error(list, box);
     }
-    bool ok = ret == 0 && settle(number) == 0;
-    if (ok && api_of(list).list_mark_set(list, number) < 0) {
-        *refused_r = true; // the error is on the list
-        ok = false;
+
+    Told told;
+    if (int ret = describe(told); ret <= 0) return ret < 0 ? -1 : super();
+    Number number;
+    switch (callout_list_commit(nullptr, list, told.kind, told.subject, std::move(told.payload), &number)) {
+    case CalloutAnswer::refused:
+    case CalloutAnswer::in_doubt:
+        return list_error(list, box);
+    case CalloutAnswer::not_replicated:
+        return change_past_log(list, super);
+    case CalloutAnswer::numbered:
+        break;
     }
-    callout_list_done(nullptr, list, ok);
-    return ok ? 0 : -1;
+    int ret = run_super(list, super);
+    if (ret == 0) ret = settle(number);
+    if (ret == 0 && api_of(list).list_mark_set(list, number) < 0) ret = list_error(list, box);
+    callout_list_done(nullptr, list, ret == 0);
+    return ret;
 }
 
 // A new mailbox must not be lost in a power cut once the list's mark says that it was made.
@@ -139,20 +167,18 @@ bool has_mails(struct mailbox *box) {
 
 // A \NoSelect directory; what deletes a mailbox comes through here too, inside its own change.
 int list_delete_dir(struct mailbox_list *list, const char *name) {
-    auto &super = replica_list(list)->module_ctx.super;
-    if (!is_ours(list)) return super.delete_dir(list, name);
     if (mailbox_list_lock(list) < 0) return -1;
-    struct mailbox_list_index_node *node;
-    int ret = find_node(list, name, &node);
-    if (ret == 0 && (node == nullptr || is_selectable(node) || node->children != nullptr)) {
-        ret = super.delete_dir(list, name); // refused
-    } else if (ret == 0) {
-        bool refused;
-        ListDelete change{{}, components(list, mailbox_list_get_vname(list, name))};
-        ret = change_list(
-            list, ChangeKind::list_delete, {}, encode(change), &refused, [&] { return super.delete_dir(list, name); },
-            settle_nothing);
-    }
+    auto describe = [&](Told &told) {
+        struct mailbox_list_index_node *node;
+        if (find_node(list, name, &node) < 0) return -1;
+        if (node == nullptr || is_selectable(node) || node->children != nullptr) return 0;
+        told = {
+            ChangeKind::list_delete, {}, encode(ListDelete{{}, components(list, mailbox_list_get_vname(list, name))})};
+        return 1;
+    };
+    int ret = change_list(
+        list, nullptr, describe, [&] { return replica_list(list)->module_ctx.super.delete_dir(list, name); },
+        settle_nothing);
     mailbox_list_unlock(list);
     return ret;
 }
@@ -174,6 +200,7 @@ CalloutAnswer callout_list_commit(void *, struct mailbox_list *list, ChangeKind 
     Standing standing = look(list, event);
     if (standing.kind == Standing::Kind::not_replicated) return CalloutAnswer::not_replicated;
     Mark mark;
+    bool in_doubt = false;
     const char *error = standing.user_error;
     if (standing.kind == Standing::Kind::source) {
         if (api_of(list).list_mark_get(list, &mark) < 0) return CalloutAnswer::refused;
@@ -185,9 +212,10 @@ CalloutAnswer callout_list_commit(void *, struct mailbox_list *list, ChangeKind 
             return CalloutAnswer::numbered;
         }
         error = refusal(event, reply);
+        in_doubt = reply.in_doubt;
     }
     mailbox_list_set_error(list, MAIL_ERROR_TEMP, error);
-    return CalloutAnswer::refused;
+    return in_doubt ? CalloutAnswer::in_doubt : CalloutAnswer::refused;
 }
 
 void callout_list_done(void *, struct mailbox_list *list, bool ok) {
@@ -196,97 +224,95 @@ void callout_list_done(void *, struct mailbox_list *list, bool ok) {
 
 int list_create_box(struct mailbox *box, const struct mailbox_update *update, bool directory) {
     struct mailbox_list *list = box->list;
-    if (!is_ours(list)) return super_of(box).create_box(box, update, directory);
-    struct mailbox_list_index_node *node;
-    if (find_node(list, box->name, &node) < 0) return list_error_to(box, list);
-    if (is_selectable(node) || (node != nullptr && directory)) return super_of(box).create_box(box, update, directory);
-
-    // The change must say what will be made, so both are chosen here.
-    struct mailbox_update with;
-    i_zero(&with);
-    if (update != nullptr) with = *update;
-    if (!directory) {
-        if (guid_128_is_empty(with.mailbox_guid)) guid_128_generate(with.mailbox_guid);
-        if (with.uid_validity == 0) {
-            const char *root = mailbox_list_get_root_forced(list, MAILBOX_LIST_PATH_TYPE_CONTROL);
-            with.uid_validity = mailbox_uidvalidity_next(list, t_strconcat(root, uidvalidity_file, NULL));
+    struct mailbox_update chosen;
+    auto describe = [&](Told &told) {
+        struct mailbox_list_index_node *node;
+        if (find_node(list, box->name, &node) < 0) return list_error(list, box);
+        if (is_selectable(node) || (node != nullptr && directory)) return 0;
+        ListCreate change{{}, components(list, box->vname), 0};
+        if (!directory) {
+            // The change must say what will be made, so what Dovecot would choose is chosen here.
+            i_zero(&chosen);
+            if (update != nullptr) chosen = *update;
+            if (guid_128_is_empty(chosen.mailbox_guid)) guid_128_generate(chosen.mailbox_guid);
+            if (chosen.uid_validity == 0) {
+                const char *root = mailbox_list_get_root_forced(list, MAILBOX_LIST_PATH_TYPE_CONTROL);
+                chosen.uid_validity = mailbox_uidvalidity_next(list, t_strconcat(root, uidvalidity_file, NULL));
+            }
+            update = &chosen;
+            change.mailbox = Guid::from(chosen.mailbox_guid);
+            change.uid_validity = chosen.uid_validity;
         }
-    }
-    ListCreate change{directory ? Guid() : Guid::from(with.mailbox_guid), components(list, box->vname),
-                      with.uid_validity};
-    bool refused;
-    int ret = change_list(
-        list, ChangeKind::list_create, change.mailbox, encode(change), &refused,
-        [&] { return super_of(box).create_box(box, directory ? update : &with, directory); },
+        told = {ChangeKind::list_create, change.mailbox, encode(change)};
+        return 1;
+    };
+    return change_list(
+        list, box, describe, [&] { return super_of(box).create_box(box, update, directory); },
         [&](const Number &number) { return directory ? 0 : settle_created(box, number); });
-    return refused ? list_error_to(box, list) : ret;
 }
 
 int list_delete_box(struct mailbox *box) {
     struct mailbox_list *list = box->list;
-    if (!is_ours(list) || !box->opened) return super_of(box).delete_box(box);
-    int ret;
-    ListDelete change{guid_of(box, &ret), components(list, box->vname)};
-    if (ret < 0) return -1;
-
-    const CboxApi &api = api_of(list);
-    IndexLock lock(box);
-    if (!lock.locked()) return -1;
-    if (box->deleting_must_be_empty && has_mails(box)) {
-        mail_storage_set_error(box->storage, MAIL_ERROR_EXISTS, "Mailbox isn't empty");
-        return -1;
-    }
-    bool refused;
-    ret = change_list(
-        list, ChangeKind::list_delete, change.mailbox, encode(change), &refused,
-        [&] {
-            lock.unlock();
-            api.deleting_set(box, true);
-            int deleted = super_of(box).delete_box(box);
-            api.deleting_set(box, false);
-            return deleted;
-        },
-        settle_nothing);
-    return refused ? list_error_to(box, list) : ret;
+    if (!box->opened) return super_of(box).delete_box(box); // a directory: comes by through delete_dir
+    std::optional<IndexLock> lock;
+    auto describe = [&](Told &told) {
+        ListDelete change{{}, components(list, box->vname)};
+        if (guid_of(box, &change.mailbox) < 0) return -1;
+        if (!lock.emplace(box).locked()) return -1;
+        if (box->deleting_must_be_empty && has_mails(box)) {
+            mail_storage_set_error(box->storage, MAIL_ERROR_EXISTS, "Mailbox isn't empty");
+            return -1;
+        }
+        told = {ChangeKind::list_delete, change.mailbox, encode(change)};
+        return 1;
+    };
+    auto super = [&] {
+        bool told = lock.has_value();
+        lock.reset();
+        if (told) api_of(list).deleting_set(box, true);
+        int ret = super_of(box).delete_box(box);
+        if (told) api_of(list).deleting_set(box, false);
+        return ret;
+    };
+    return change_list(list, box, describe, super, settle_nothing);
 }
 
 int list_rename_box(struct mailbox *src, struct mailbox *dest) {
     struct mailbox_list *list = src->list;
-    if (!is_ours(list) || list != dest->list) return super_of(src).rename_box(src, dest);
-    struct mailbox_list_index_node *node;
-    if (find_node(list, src->name, &node) < 0) return list_error_to(src, list);
-    bool taken = mailbox_list_index_lookup(list, dest->name) != nullptr;
-    std::string below = std::string(src->name) + mailbox_list_get_hierarchy_sep(list);
-    if (node == nullptr || taken || std::string_view(dest->name).starts_with(below))
-        return super_of(src).rename_box(src, dest); // refused
-
-    int ret = 0;
-    ListRename change{is_selectable(node) ? guid_of(src, &ret) : Guid(), components(list, src->vname),
-                      components(list, dest->vname)};
-    if (ret < 0) return -1;
-    bool refused;
-    ret = change_list(
-        list, ChangeKind::list_rename, {}, encode(change), &refused,
-        [&] { return super_of(src).rename_box(src, dest); }, settle_nothing);
-    return refused ? list_error_to(src, list) : ret;
+    auto super = [&] { return super_of(src).rename_box(src, dest); };
+    if (list != dest->list) return super(); // refused: this layout renames within a namespace only
+    auto describe = [&](Told &told) {
+        struct mailbox_list_index_node *node;
+        if (find_node(list, src->name, &node) < 0) return list_error(list, src);
+        std::string below = std::string(src->name) + mailbox_list_get_hierarchy_sep(list);
+        if (node == nullptr || mailbox_list_index_lookup(list, dest->name) != nullptr ||
+            std::string_view(dest->name).starts_with(below))
+            return 0;
+        ListRename change{{}, components(list, src->vname), components(list, dest->vname)};
+        if (is_selectable(node) && guid_of(src, &change.mailbox) < 0) return -1;
+        told = {ChangeKind::list_rename, {}, encode(change)};
+        return 1;
+    };
+    return change_list(list, src, describe, super, settle_nothing);
 }
 
 int list_set_subscribed(struct mailbox *box, bool set) {
+    auto super = [&] { return super_of(box).set_subscribed(box, set); };
     // As the driver does: a namespace without subscriptions of its own keeps them in another.
     struct mail_namespace *ns = box->list->ns;
     if ((ns->flags & NAMESPACE_FLAG_SUBSCRIPTIONS) == 0)
         ns = mail_namespace_find_subscribable(ns->user->namespaces, box->vname);
-    if (ns == nullptr || !is_ours(ns->list)) return super_of(box).set_subscribed(box, set);
+    if (ns == nullptr) return super();
 
     struct mailbox_list *list = ns->list;
-    if (mailbox_list_lock(list) < 0) return list_error_to(box, list);
-    ListSubscription change{components(list, box->vname), set};
-    bool refused;
-    int ret = change_list(
-        list, ChangeKind::list_subscription, {}, encode(change), &refused,
-        [&] { return super_of(box).set_subscribed(box, set); }, settle_nothing);
+    if (mailbox_list_lock(list) < 0) return list_error(list, box);
+    auto describe = [&](Told &told) {
+        told = {ChangeKind::list_subscription, {}, encode(ListSubscription{components(list, box->vname), set})};
+        return 1;
+    };
+    int ret = change_list(list, box, describe, super, settle_nothing);
     mailbox_list_unlock(list);
-    return refused ? list_error_to(box, list) : ret;
+    return ret;
 }
 
 } // namespace replica

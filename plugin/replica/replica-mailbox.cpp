@@ -119,7 +119,7 @@ CalloutAnswer callout_commit(void *, CboxPending &pending, Number *number_r) {
     AgentReply reply = agent(box->storage->user).commit(account_name(box->list), pending.mark, std::move(change));
     if (reply.reason != Reason::none) {
         refuse(box, refusal(box->event, reply));
-        return CalloutAnswer::refused;
+        return reply.in_doubt ? CalloutAnswer::in_doubt : CalloutAnswer::refused;
     }
     replica_mailbox(box)->ticket = reply.ticket;
     *number_r = reply.number;

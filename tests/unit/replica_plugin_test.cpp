@@ -205,6 +205,7 @@ TEST(AgentClient, ARefusalCarriesItsReasonAndSentence) {
     AgentReply reply = client.commit("a@x", {}, some_change());
     EXPECT_EQ(reply.reason, Reason::behind);
     EXPECT_EQ(reply.text, "it is rolled forward");
+    EXPECT_FALSE(reply.in_doubt);
     EXPECT_EQ(client.clear("a@x", mailbox_object, {}, milliseconds(2000)).reason, Reason::not_source);
 }
 
@@ -254,7 +255,26 @@ TEST(AgentClient, AChangeWhoseConnectionIsLostIsOfferedOnceMoreAndNotTwice) {
     AgentReply reply = client.commit("a@x", {}, some_change());
     EXPECT_EQ(reply.reason, Reason::unavailable);
     EXPECT_FALSE(reply.known);
-    EXPECT_TRUE(client.commit("a@x", {}, some_change()).known);
+    EXPECT_TRUE(reply.in_doubt);
+    AgentReply next = client.commit("a@x", {}, some_change());
+    EXPECT_TRUE(next.known);
+    EXPECT_FALSE(next.in_doubt);
+}
+
+TEST(AgentClient, ARefusalOfTheSecondCopySaysNothingOfTheFirst) {
+    ScriptedAgent agent({[](Connection &connection) {
+                             connection.expect<Hello>();
+                             connection.expect<ChangeFrame>();
+                         },
+                         [](Connection &connection) {
+                             connection.expect<Hello>();
+                             auto change = connection.expect<ChangeFrame>();
+                             connection.send(Refused{change.request, Reason::behind, "the first copy counts"});
+                         }});
+    AgentClient client(agent.config());
+    AgentReply reply = client.commit("a@x", {}, some_change());
+    EXPECT_EQ(reply.reason, Reason::behind);
+    EXPECT_TRUE(reply.in_doubt);
 }
 
 TEST(AgentClient, DoneIsNotToldToAnotherConnection) {
@@ -287,6 +307,7 @@ TEST(AgentClient, ASilentAgentCostsOneTimeoutAndThenNothing) {
     auto waited = Clock::now() - begin;
     EXPECT_EQ(first.reason, Reason::unavailable);
     EXPECT_FALSE(first.known);
+    EXPECT_TRUE(first.in_doubt);
     EXPECT_GE(waited, milliseconds(300));
     EXPECT_LT(waited, milliseconds(1500));
 

@@ -1,5 +1,5 @@
-// What a service process of Dovecot's needs beyond a module: users by lookup, settings without a user, the sessions of a user.
-// Include it like dovecot.hpp, after every C++ and system header.
+// What a service process of Dovecot's needs beyond a module: users by lookup, settings without a user, the sessions of
+// a user. Include it like dovecot.hpp, after every C++ and system header.
 #pragma once
 #include "plugin/compat/dovecot.hpp"
 #include <cerrno>
@@ -65,8 +65,9 @@ struct OpenedUser {
     std::string site_plugins; // mail_plugins as the site has it
 };
 
-// `overrides`: key and value, in force for this user whatever the site says. mail_plugins there decides whose hooks run.
-// As mail_storage_service_lookup_next: 1, 0 = no such user, -1, -2 = the user's own error. The user's context is active after 1.
+// `overrides`: key and value, in force for this user whatever the site says. mail_plugins there decides whose hooks
+// run. As mail_storage_service_lookup_next: 1, 0 = no such user, -1, -2 = the user's own error. The user's context is
+// active after 1.
 inline int user_open(struct mail_storage_service_ctx *ctx, const char *username,
                      const std::vector<std::pair<const char *, const char *>> &overrides, OpenedUser *opened_r,
                      const char **error_r) {
@@ -113,7 +114,8 @@ inline const struct smtp_submit_settings *submit_settings(struct mail_storage_se
     (void)ctx;
     (void)pool;
     const struct smtp_submit_settings *set;
-    return settings_get(master_service_get_event(master_service), &smtp_submit_setting_parser_info, 0, &set, error_r) < 0
+    return settings_get(master_service_get_event(master_service), &smtp_submit_setting_parser_info, 0, &set, error_r) <
+                   0
                ? nullptr
                : set;
 #else
@@ -123,7 +125,8 @@ inline const struct smtp_submit_settings *submit_settings(struct mail_storage_se
     const struct setting_parser_info *info;
     const struct setting_parser_context *parser;
     if (mail_storage_service_read_settings(ctx, &input, pool, &info, &parser, error_r) < 0) return nullptr;
-    auto *set = static_cast<struct smtp_submit_settings *>(master_service_settings_parser_get_others(master_service, parser)[1]);
+    auto *set = static_cast<struct smtp_submit_settings *>(
+        master_service_settings_parser_get_others(master_service, parser)[1]);
     static const struct var_expand_table no_variables[] = {{'\0', nullptr, nullptr}};
     if (settings_var_expand(&smtp_submit_setting_parser_info, set, pool, no_variables, error_r) <= 0) return nullptr;
     return set;
@@ -138,7 +141,8 @@ inline struct smtp_submit_input submit_input() {
     return input;
 }
 
-// Ends the sessions of a user on this host, through anvil's socket in the service's working directory. The count, or -1.
+// Ends the sessions of a user on this host, through anvil's socket in the service's working directory. The count, or
+// -1.
 #if REPLICA_DOVECOT_24
 inline void kicked(const char *reply, int *count) {
     unsigned int n;
@@ -151,7 +155,8 @@ inline int kick_sessions(const char *username, std::string *error_r) {
     int count = -1;
     if (anvil_client_connect(anvil, false) == 0) {
         const char *command = t_strconcat("KICK-USER\t", str_tabescape(username), NULL);
-        (anvil_client_query)(anvil, command, ANVIL_DEFAULT_KICK_TIMEOUT_MSECS, reinterpret_cast<anvil_callback_t *>(kicked), &count);
+        (anvil_client_query)(anvil, command, ANVIL_DEFAULT_KICK_TIMEOUT_MSECS,
+                             reinterpret_cast<anvil_callback_t *>(kicked), &count);
         io_loop_run(loop);
     }
     anvil_client_deinit(&anvil);

@@ -1,12 +1,13 @@
 // Drives the applier, snapshots and builds of cbox between the mailboxes of two accounts of one store. Each command
 // ends with "ok" and what it measured, or with exit 1 and the first thing that was not as it has to be.
 //   random SEED STEPS   every change of A, applied to B: equal after each, replays change nothing
+//   steps SEED STEPS    the same, with the Box that both have already
 //   chain               what the applier does with a break in the chain
 //   foreign             and with mails that are not the source's
 //   snapshot SEED MAILS frozen while A lives on; built at B, twice; then B catches up
 //   damage              builds that must not come to pass
 //   bench MAILS         rates
-//   exchange SECONDS    B is rebuilt again and again under A's changes, for sessions to look on; both have Box already
+//   exchange SECONDS    B is rebuilt again and again under A's changes, for sessions to look on
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -48,6 +49,14 @@ struct Pair {
         a.create(mailbox_name, nullptr);
         b.create(mailbox_name, &a);
     }
+    void open() {
+        a.open(mailbox_name);
+        b.open(mailbox_name);
+        Mark mark;
+        a.enter();
+        if (a.api().mark_get(a.box(), &mark) < 0) fail("no mark");
+        log.sequence = mark.number.sequence;
+    }
     Verdict apply(const Caught &caught, std::string *text) { return apply(caught, caught.previous, text); }
     Verdict apply(const Caught &caught, const Number &previous, std::string *text) {
         b.enter();
@@ -70,10 +79,9 @@ struct Pair {
     Account a, b;
 };
 
-void run_random(Pair &pair, unsigned seed, unsigned steps) {
+void run_steps(Pair &pair, unsigned seed, unsigned steps) {
     std::mt19937 random(seed);
-    pair.create();
-    pair.expect_same("new");
+    pair.expect_same("before");
     for (unsigned i = 0; i < steps; ++i) {
         const size_t first = pair.log.changes.size();
         const std::string when =
@@ -325,8 +333,7 @@ void run_bench(Pair &pair, unsigned mails) {
 
 void run_exchange(Pair &pair, double seconds) {
     std::mt19937 random(5);
-    pair.a.open(mailbox_name);
-    pair.b.open(mailbox_name);
+    pair.open();
     const double until = now() + seconds;
     unsigned exchanges = 0;
     for (; now() < until; ++exchanges) {
@@ -354,9 +361,13 @@ int run(struct mail_storage_service_ctx *ctx, int argc, char **argv) {
         return index < argc ? static_cast<unsigned>(strtoul(argv[index], nullptr, 10)) : 0;
     };
     Pair pair(ctx, argv[0], argv[1]);
-    if (command == "random")
-        run_random(pair, number(3), number(4));
-    else if (command == "chain")
+    if (command == "random") {
+        pair.create();
+        run_steps(pair, number(3), number(4));
+    } else if (command == "steps") {
+        pair.open();
+        run_steps(pair, number(3), number(4));
+    } else if (command == "chain")
         run_chain(pair);
     else if (command == "foreign")
         run_foreign(pair);

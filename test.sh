@@ -1,0 +1,104 @@
+#!/bin/bash
+# ./test.sh                 everything: packages, build, unit and golden tests, sanitizers, fuzzers, Dovecot 2.4's headers,
+#                           formatting, then the modules are installed into this machine's Dovecot and the live tests run
+# ./test.sh unit            build, unit and golden tests
+# ./test.sh live [NAME...]  build, install, live tests (all, or those named as in tests/live/NAME_test.py)
+# As root, on Debian 12, from nothing but a checkout. Ends with one line that counts, and with 1 if anything failed.
+# The machine's Dovecot configuration is not read; its own Dovecot, if one runs, is left alone.
+set -uo pipefail
+cd "$(dirname "$0")"
+logs=build/logs
+jobs=$(nproc)
+fuzz_seconds=${FUZZ_SECONDS:-10}
+passed=0 failed=0
+mkdir -p "$logs"
+launcher=()
+! command -v ccache >/dev/null || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+
+# step NAME COMMAND...: one check of its own, its output in a log, the log's end shown if it failed.
+step() {
+  local name=$1 log started=$SECONDS
+  shift
+  log=$logs/${name//[^a-z0-9.]/-}.log
+  printf '%-44s' "$name"
+  if "$@" >"$log" 2>&1 </dev/null; then
+    passed=$((passed + 1))
+    printf 'ok      %4d s\n' $((SECONDS - started))
+  else
+    failed=$((failed + 1))
+    printf 'FAILED  %4d s  (%s)\n' $((SECONDS - started)) "$log"
+    tail -n 60 "$log" | sed 's/^/    /'
+    return 1
+  fi
+}
+
+# tests NAME BUILD CTEST-OPTIONS...: each of its tests counts.
+tests() {
+  local name=$1 build=$2 log junit started=$SECONDS good bad
+  shift 2
+  log=$PWD/$logs/$name.log junit=$PWD/$logs/$name.xml
+  rm -f "$junit"
+  printf '%-44s' "$name"
+  ctest --test-dir "$build" --output-on-failure --no-tests=error --output-junit "$junit" "$@" >"$log" 2>&1 </dev/null
+  read -r good bad < <(python3 - "$junit" <<'COUNT' 2>>"$log" || echo "0 1"
+import sys, xml.etree.ElementTree
+cases = xml.etree.ElementTree.parse(sys.argv[1]).getroot().findall("testcase")
+bad = sum(case.get("status") != "run" for case in cases)
+print(len(cases) - bad, bad or int(not cases))
+COUNT
+  )
+  passed=$((passed + good)) failed=$((failed + bad))
+  printf '%-7s %4d s  %d passed, %d failed\n' "$([ "$bad" = 0 ] && echo ok || echo FAILED)" $((SECONDS - started)) "$good" "$bad"
+  [ "$bad" = 0 ] || { grep -E -A60 '^ *[0-9]+: |\*\*\*' "$log" | tail -n 120 | sed 's/^/    /'; return 1; }
+}
+
+finish() {
+  echo
+  echo "$passed passed, $failed failed"
+  [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+  exit
+}
+
+build() {
+  cmake --preset release -DREPLICA_DEVELOPER=ON -DREPLICA_TESTS=ON "${launcher[@]}" && nice cmake --build --preset release -j "$jobs"
+}
+build_sanitized() {
+  cmake --preset asan-ubsan "${launcher[@]}" && nice cmake --build --preset asan-ubsan -j "$jobs" --target unit-tests
+}
+build_against_24() {
+  local root
+  root=$(tests/support/dovecot24-headers.sh) || return 1
+  cmake -S . -B build/dovecot-2.4 -G Ninja -DREPLICA_DEVELOPER=ON -DREPLICA_TESTS=OFF -DREPLICA_DOVECOT_HEADERS_ONLY=ON \
+    -DDOVECOT_CONFIG="$root/usr/lib/dovecot/dovecot-config" -DDOVECOT_INCLUDE_DIR="$root/usr/include/dovecot" "${launcher[@]}" &&
+    nice cmake --build build/dovecot-2.4 -j "$jobs"
+}
+sources() { find lib plugin agentd doveadm-cmds tests -name '*.cpp' -o -name '*.hpp' | sort; }
+formatted() { sources | xargs clang-format --dry-run -Werror; }
+live() {
+  step "install into this machine's Dovecot" cmake --install build/release || return
+  tests live build/release -L live -j "${LIVE_JOBS:-1}" "$@"
+}
+
+case ${1-all} in
+  all | unit | live) ;;
+  *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+esac
+step "packages" tests/support/install.sh test || finish
+step "build" build || finish
+case ${1-all} in
+  unit) tests unit build/release -LE live -j "$jobs" ;;
+  live)
+    shift
+    names=$(IFS='|'; echo "$*")
+    live ${names:+-R "^live\.($names)\$"}
+    ;;
+  all)
+    tests unit build/release -LE live -j "$jobs"
+    step "formatting" formatted
+    step "build against Dovecot 2.4's headers" build_against_24
+    step "build with address and undefined sanitizers" build_sanitized && tests sanitized build/asan-ubsan -LE live -j "$jobs"
+    step "fuzz" tests/fuzz/run.sh "$fuzz_seconds"
+    live
+    ;;
+esac
+finish

@@ -51,6 +51,14 @@ inline struct mail_storage_service_ctx *user_service_init() {
 #endif
 }
 
+// For a program that is started by hand and opens several users.
+inline constexpr auto standalone_flags = static_cast<enum master_service_flags>(
+    MASTER_SERVICE_FLAG_STANDALONE
+#if !REPLICA_DOVECOT_24
+    | MASTER_SERVICE_FLAG_KEEP_CONFIG_OPEN
+#endif
+);
+
 inline int service_settings_read(const char **error_r) {
 #if REPLICA_DOVECOT_24
     return master_service_settings_read_simple(master_service, error_r);

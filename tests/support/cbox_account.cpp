@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
+#include <unistd.h>
 #include "tests/support/cbox_account.hpp"
 
 namespace replica::test {
@@ -91,7 +91,7 @@ void forget_done(void *, struct mailbox *, bool) {}
 
 void fail(const std::string &why) {
     fprintf(stderr, "FAILED: %s\n", why.c_str());
-    exit(1);
+    _exit(1); // not through Dovecot, which takes it for a bug
 }
 
 void expect_equal(const std::vector<std::string> &a, const std::vector<std::string> &b, const std::string &when) {

@@ -30,6 +30,7 @@ public:
 
     void enter(); // its context becomes the process's
     void catch_changes(Log *log);
+    void share_bodies(const Account &source) { storage_->account_id = source.storage_->account_id; } // as one account does
     // Like `source`, which may be null: then it gets a GUID and UIDVALIDITY of its own.
     void create(const char *name, Account *source);
     void open(const char *name);

@@ -44,6 +44,7 @@ struct Pair {
     Pair(struct mail_storage_service_ctx *ctx, const char *user_a, const char *user_b)
         : a(ctx, user_a), b(ctx, user_b) {
         a.catch_changes(&log);
+        b.share_bodies(a);
     }
     void create() {
         a.create(mailbox_name, nullptr);
@@ -389,11 +390,9 @@ int run(struct mail_storage_service_ctx *ctx, int argc, char **argv) {
 } // namespace replica::test
 
 int main(int argc, char **argv) {
-    master_service = master_service_init("cbox-tool", MASTER_SERVICE_FLAG_STANDALONE, &argc, &argv, "");
+    master_service = master_service_init("cbox-tool", replica::compat::standalone_flags, &argc, &argv, "");
     if (master_getopt(master_service) > 0) return 2;
     master_service_init_log(master_service);
-    const char *error;
-    if (replica::compat::service_settings_read(&error) < 0) i_fatal("%s", error);
     master_service_init_finish(master_service);
     struct mail_storage_service_ctx *ctx = replica::compat::user_service_init();
     int ret = replica::test::run(ctx, argc - optind, argv + optind);

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""The applier of cbox, its snapshots and builds: two accounts of one store, one the source, one the replica.
+
+    cbox_apply.py --build BUILD [--keep] [TEST...]
+
+BUILD is the folder where lib90_cbox_plugin.so and cbox_tool stand (searched below it). Needs root.
+"""
+
+import argparse
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from tests.support.mailsite import Site  # noqa: E402
+from tests.support.waiting import wait_until  # noqa: E402
+
+SYSTEM_MODULES = pathlib.Path("/usr/lib/dovecot/modules")
+BAD_LOG = re.compile(r"Panic|Fatal|Corrupted|fscking|inconsistent|assert", re.IGNORECASE)
+
+
+def found(build, name):
+    for path in sorted(pathlib.Path(build).rglob(name)):
+        if path.is_file():
+            return path
+    sys.exit(f"{name} is not below {build}")
+
+
+class Stage:
+    """A store whose modules are the system's and the build's cbox, with fresh accounts for each test."""
+
+    def __init__(self, build):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cbox-apply.", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.tool = found(build, "cbox_tool")
+        modules = self.folder / "modules"
+        modules.mkdir()
+        for module in SYSTEM_MODULES.iterdir():
+            if not module.name.startswith(("lib90_cbox", "lib95_replica")):
+                (modules / module.name).symlink_to(module)
+        shutil.copy(found(build, "lib90_cbox_plugin.so"), modules)
+        self.site = Site.up(self.folder / "site", stores=1, accounts=60, driver="cbox", replica=False,
+                            extra=f"mail_plugin_dir = {modules}\n")
+        self.store = self.site.stores[0]
+        self.free_users = iter(self.site.users())
+
+    def pair(self):
+        return next(self.free_users), next(self.free_users)
+
+    def command(self, pair, *arguments):
+        return [str(self.tool), "-c", str(self.store.config), *pair, *map(str, arguments)]
+
+    def run(self, pair, *arguments, timeout=300):
+        done = subprocess.run(self.command(pair, *arguments), capture_output=True, text=True, timeout=timeout, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"{' '.join(map(str, arguments))} exits {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout.strip()
+
+
+def highest_modseq(selected):
+    return int(selected.code_of("HIGHESTMODSEQ")[0])
+
+
+class ApplyTest(unittest.TestCase):
+    stage: Stage
+
+    def setUp(self):
+        self.log_start = self.stage.store.log.stat().st_size if self.stage.store.log.exists() else 0
+
+    def tearDown(self):
+        with open(self.stage.store.log, encoding="utf-8", errors="replace") as log:
+            log.seek(self.log_start)
+            bad = [line for line in log if BAD_LOG.search(line)]
+        self.assertEqual(bad, [])
+
+    def test_random_changes_leave_both_equal(self):
+        for seed in range(1, 6):
+            print(self.stage.run(self.stage.pair(), "random", seed, 80))
+
+    def test_a_break_in_the_chain_is_noticed(self):
+        self.stage.run(self.stage.pair(), "chain")
+
+    def test_a_foreign_mail_is_diverged(self):
+        self.stage.run(self.stage.pair(), "foreign")
+
+    def test_a_snapshot_under_changes_builds_what_was_frozen(self):
+        for seed in range(1, 4):
+            self.stage.run(self.stage.pair(), "snapshot", seed, 300)
+
+    def test_damaged_builds_leave_the_mailbox_alone(self):
+        self.stage.run(self.stage.pair(), "damage")
+
+    def test_rates(self):
+        print(self.stage.run(self.stage.pair(), "bench", 100000))
+
+    def test_an_idling_client_sees_what_is_applied(self):
+        pair = self.stage.pair()
+        self.stage.run(pair, "random", 7, 1)
+        with self.stage.store.imap(pair[1]) as client:
+            client.select("Box")
+            tag = client.begin("IDLE")
+            self.assertTrue(client.line().startswith(b"+"))
+            self.stage.run(pair, "steps", 8, 10)
+            self.assertRegex(client.line(), rb"^\* \d+ (EXISTS|EXPUNGE|FETCH)")
+            client.send(b"DONE\r\n")
+            self.assertTrue(client.finish(tag).ok)
+
+    def test_qresync_after_an_exchange_names_what_vanished_before_it(self):
+        pair = self.stage.pair()
+        self.stage.run(pair, "random", 9, 40)
+        with self.stage.store.imap(pair[1]) as client:
+            client.expect("ENABLE QRESYNC")
+            before = client.select("Box")
+            known = client.search("ALL")
+            validity = before.code_of("UIDVALIDITY")[0]
+        self.assertGreater(len(known), 0)
+        self.stage.run(pair, "exchange", 1)
+        with self.stage.store.imap(pair[1]) as client:
+            client.expect("ENABLE QRESYNC")
+            selected = client.expect("SELECT", "Box", f"(QRESYNC ({validity} {highest_modseq(before)} 1:{max(known)}))")
+            left = set(client.search("ALL"))
+            vanished = set()
+            for line in selected.named("VANISHED"):
+                for part in str(line[-1]).split(","):
+                    first, _, last = part.partition(":")
+                    vanished |= set(range(int(first), int(last or first) + 1))
+        self.assertLessEqual(set(known) - left, vanished)
+        self.assertFalse(vanished & left)
+
+    def test_sessions_look_on_while_the_index_is_exchanged(self):
+        pair = self.stage.pair()
+        self.stage.run(pair, "random", 10, 40)
+        watchers = [Watcher(self.stage.store, pair[1], fresh=number % 2 == 0) for number in range(4)]
+        for watcher in watchers:
+            watcher.start()
+        try:
+            print(self.stage.run(pair, "exchange", 10))
+        finally:
+            for watcher in watchers:
+                watcher.end()
+        for watcher in watchers:
+            self.assertIsNone(watcher.failure)
+            self.assertGreater(watcher.looks, 5)
+        print("looks", sum(watcher.looks for watcher in watchers), "BYEs", sum(watcher.byes for watcher in watchers))
+        self.assertEqual(*(self.seen(user) for user in pair))
+
+    def seen(self, user):
+        with self.stage.store.imap(user) as client:
+            client.expect("ENABLE CONDSTORE")
+            selected = client.select("Box")
+            mails = client.fetch("1:*", "(UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE X-GUID)")
+            for mail in mails:
+                mail["FLAGS"] = sorted(flag for flag in mail["FLAGS"] if flag != "\\Recent")
+            return highest_modseq(selected), selected.code_of("UIDNEXT"), mails
+
+
+class Watcher(threading.Thread):
+    """Looks at the replica all the time, in one session or in new ones. A BYE is allowed, a state that goes back is not."""
+
+    def __init__(self, store, user, fresh):
+        super().__init__()
+        self.store, self.user, self.fresh = store, user, fresh
+        self.stopping = threading.Event()
+        self.looks = self.byes = 0
+        self.failure = None
+        self.highest = 0
+
+    def end(self):
+        self.stopping.set()
+        self.join()
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                try:
+                    with self.store.imap(self.user) as client:
+                        self.look(client)
+                except ConnectionError:
+                    self.byes += 1
+        except Exception as error:  # pylint: disable=broad-except
+            self.failure = error
+
+    def look(self, client):
+        client.expect("ENABLE CONDSTORE")
+        selected = client.select("Box")
+        highest = highest_modseq(selected)
+        if highest < self.highest:
+            raise AssertionError(f"HIGHESTMODSEQ fell from {self.highest} to {highest}")
+        self.highest = highest
+        while not self.stopping.is_set():
+            response = client.command("UID FETCH 1:* (UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE)")
+            if any(line[0] == "BYE" for line in response.untagged):
+                raise ConnectionResetError
+            if not response.ok:
+                raise AssertionError(f"FETCH: {response.status} {response.text}")
+            self.looks += 1
+            client.expect("NOOP")
+            if self.fresh:
+                return
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--keep", action="store_true", help="keep the folder with log and mail")
+    parser.add_argument("tests", nargs="*")
+    options = parser.parse_args()
+    stage = ApplyTest.stage = Stage(options.build)
+    try:
+        program = unittest.main(argv=[sys.argv[0], "-v", *options.tests], exit=False)
+    finally:
+        stage.site.down()
+        if options.keep:
+            print(stage.folder)
+        else:
+            shutil.rmtree(stage.folder)
+    sys.exit(not program.result.wasSuccessful())
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,7 @@ constexpr auto fields(Is<MailboxChange> auto &c) {
     return std::tie(c.base_modseq, c.modseq, c.uid_validity, c.next_uid, c.appends, c.flags, c.keywords, c.expunges,
                     c.attributes, c.header);
 }
-constexpr auto fields(Is<SnapshotChange> auto &c) { return std::tie(c.id); }
+constexpr auto fields(Is<SnapshotChange> auto &c) { return std::tie(c.id, c.unlogged); }
 constexpr auto fields(Is<ListCreate> auto &c) { return std::tie(c.mailbox, c.name, c.uid_validity); }
 constexpr auto fields(Is<ListDelete> auto &c) { return std::tie(c.mailbox, c.name); }
 constexpr auto fields(Is<ListRename> auto &c) { return std::tie(c.mailbox, c.old_name, c.name); }

@@ -100,6 +100,7 @@ struct MailboxChange {
 
 struct SnapshotChange {
     SnapshotId id;
+    bool unlogged = false; // it has what the log never had: destinations take its content whatever their mark is
     bool operator==(const SnapshotChange &) const = default;
 };
 

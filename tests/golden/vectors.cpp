@@ -151,39 +151,38 @@ Result<std::string> recode_envelope(std::string_view bytes) {
     return seal_with_nonce(ring(), opened->header, nonce, opened->plaintext);
 }
 
-template <class T> void add_value(std::vector<Vector> &all, std::string name, std::string decoder, const T &value) {
-    all.push_back({std::move(name), std::move(decoder), encode(value), recode_value<T>});
+template <class T> void add_value(std::vector<Vector> &all, std::string name, const T &value) {
+    all.push_back({std::move(name), encode(value), recode_value<T>});
 }
 
 void add_changes(std::vector<Vector> &all) {
-    add_value(all, "mailbox_change", "mailbox_change", mailbox_change());
-    add_value(all, "mailbox_change_empty", "mailbox_change", MailboxChange{});
-    add_value(all, "snapshot_change", "snapshot_change", SnapshotChange{id<SnapshotId>(0x60)});
-    add_value(all, "list_create", "list_create", create);
-    add_value(all, "list_delete", "list_delete", ListDelete{create.mailbox, create.name});
-    add_value(all, "list_rename", "list_rename", ListRename{create.mailbox, create.name, {"Archive", "Löwe"}});
-    add_value(all, "list_subscription", "list_subscription", ListSubscription{create.name, true});
-    add_value(all, "list_snapshot", "list_snapshot",
-              ListSnapshot{{create, {{}, {"Folder"}, 0}}, {{"INBOX"}, create.name}});
-    add_value(all, "bulk_first", "bulk", bulk_first());
-    add_value(all, "bulk_last", "bulk", bulk_last());
-    add_value(all, "append", "append", append(42));
-    add_value(all, "record_open", "record", record(RecordKind::open));
-    add_value(all, "record_changes", "record", record(RecordKind::changes));
-    add_value(all, "record_fence", "record", record(RecordKind::fence));
-    add_value(all, "record_bulk", "record", record(RecordKind::bulk));
+    add_value(all, "mailbox_change", mailbox_change());
+    add_value(all, "mailbox_change_empty", MailboxChange{});
+    add_value(all, "snapshot_change", SnapshotChange{id<SnapshotId>(0x60), true});
+    add_value(all, "list_create", create);
+    add_value(all, "list_delete", ListDelete{create.mailbox, create.name});
+    add_value(all, "list_rename", ListRename{create.mailbox, create.name, {"Archive", "Löwe"}});
+    add_value(all, "list_subscription", ListSubscription{create.name, true});
+    add_value(all, "list_snapshot", ListSnapshot{{create, {{}, {"Folder"}, 0}}, {{"INBOX"}, create.name}});
+    add_value(all, "bulk_first", bulk_first());
+    add_value(all, "bulk_last", bulk_last());
+    add_value(all, "append", append(42));
+    add_value(all, "record_open", record(RecordKind::open));
+    add_value(all, "record_changes", record(RecordKind::changes));
+    add_value(all, "record_fence", record(RecordKind::fence));
+    add_value(all, "record_bulk", record(RecordKind::bulk));
 }
 
 void add_frames(std::vector<Vector> &all) {
     auto client = [&](const char *name, const ClientFrame &frame) {
-        all.push_back({name, "client_frame", encode_frame(frame).substr(4), recode_frame<decode_client_frame>});
+        all.push_back({name, encode_frame(frame).substr(4), recode_frame<decode_client_frame>});
     };
     client("client_hello", Hello{1, "imap", 4242});
     client("client_clear", Clear{6, "u0001@example.com", inbox, mark});
     client("client_change", ChangeFrame{7, "u0001@example.com", change()});
     client("client_done", Done{7, true});
     auto agent = [&](const char *name, const AgentFrame &frame) {
-        all.push_back({name, "agent_frame", encode_frame(frame).substr(4), recode_frame<decode_agent_frame>});
+        all.push_back({name, encode_frame(frame).substr(4), recode_frame<decode_agent_frame>});
     };
     agent("agent_answer", Answer{6, Reason::not_source, "store2 is"});
     agent("agent_ack", Ack{7, {3, 1207}});
@@ -192,7 +191,7 @@ void add_frames(std::vector<Vector> &all) {
 
 void add_worker(std::vector<Vector> &all) {
     auto request = [&](const char *name, const WorkerRequest &frame) {
-        all.push_back({name, "worker_request", encode_frame(frame).substr(4), recode_frame<decode_worker_request>});
+        all.push_back({name, encode_frame(frame).substr(4), recode_frame<decode_worker_request>});
     };
     const std::string account = "u0001@example.com";
     request("worker_hello", WorkerHello{1, 1, true});
@@ -208,7 +207,7 @@ void add_worker(std::vector<Vector> &all) {
     request("worker_notify", Notify{11, "admin@example.com", "complete", "The replica is complete."});
     request("worker_kick", Kick{12, account});
     auto answer = [&](const char *name, const WorkerReply &frame) {
-        all.push_back({name, "worker_reply", encode_frame(frame).substr(4), recode_frame<decode_worker_reply>});
+        all.push_back({name, encode_frame(frame).substr(4), recode_frame<decode_worker_reply>});
     };
     answer("worker_reply", reply());
     answer("worker_bulk_out", BulkOut{7, encode(bulk_last())});
@@ -218,11 +217,11 @@ void add_control(std::vector<Vector> &all) {
     AccountRecord account{
         "u0001@example.com",         4, 3, "store1.example.com", AccountState::promoting, {epoch_place},
         {{"store2.example.com", 10}}};
-    add_value<ControlValue>(all, "control_account_record", "control_value", account);
-    add_value<ControlValue>(all, "control_heartbeat", "control_value", heartbeat());
-    add_value<ControlValue>(all, "control_destination_state", "control_value", destination_state());
-    add_value<ControlValue>(all, "control_operation", "control_value", operation());
-    add_value<ControlValue>(all, "control_check_answer", "control_value", check_answer());
+    add_value<ControlValue>(all, "control_account_record", account);
+    add_value<ControlValue>(all, "control_heartbeat", heartbeat());
+    add_value<ControlValue>(all, "control_destination_state", destination_state());
+    add_value<ControlValue>(all, "control_operation", operation());
+    add_value<ControlValue>(all, "control_check_answer", check_answer());
 }
 
 } // namespace
@@ -247,8 +246,7 @@ const std::vector<Vector> &vectors() {
         add_frames(made);
         add_worker(made);
         add_control(made);
-        made.push_back(
-            {"envelope", "envelope", *seal_with_nonce(ring(), envelope_header(), nonce, plaintext), recode_envelope});
+        made.push_back({"envelope", *seal_with_nonce(ring(), envelope_header(), nonce, plaintext), recode_envelope});
         return made;
     }();
     return all;

@@ -30,10 +30,12 @@ bool known(std::string_view name) {
 }
 
 Error unknown(std::string_view name) {
-    const SettingRow *nearest = &setting_rows().front();
-    for (const SettingRow &row : setting_rows())
-        if (edit_distance(name, row.name) < edit_distance(name, nearest->name)) nearest = &row;
-    return Error{Code::invalid, std::string(name) + " is not a setting; the nearest is " + nearest->name};
+    auto rows = setting_rows();
+    const SettingRow &nearest =
+        *std::min_element(rows.begin(), rows.end(), [&](const SettingRow &a, const SettingRow &b) {
+            return edit_distance(name, a.name) < edit_distance(name, b.name);
+        });
+    return Error{Code::invalid, std::string(name) + " is not a setting; the nearest is " + nearest.name};
 }
 
 Error wrong(const SettingRow &row, std::string_view text, const std::string &remedy) {

@@ -3,6 +3,7 @@
 #pragma once
 #include "lib/base/result.hpp"
 #include "lib/seal/envelope.hpp"
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,10 +11,10 @@
 namespace replica::golden {
 
 struct Vector {
-    std::string name;    // of its file in vectors/, without .hex
-    std::string decoder; // whose fuzzer it seeds
+    std::string name; // of its file in vectors/, without .hex
     std::string bytes;
     Result<std::string> (*recode)(std::string_view); // decodes, and encodes again
+    friend std::ostream &operator<<(std::ostream &out, const Vector &vector) { return out << vector.name; }
 };
 const std::vector<Vector> &vectors();
 

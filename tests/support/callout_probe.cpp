@@ -2,6 +2,7 @@
 // callout_probe } say, and writes each call into its log, one JSON object a line. Files in that directory:
 //   mode   `off` (as if no replica were set; also if missing), `number`, `refuse`, `doubt`,
 //          `die` (the process dies after the number was given), `unclear` (clear? is refused)
+//          `number-then-refuse`
 //   last   the last number given
 //   log    what happened
 #include <fcntl.h>
@@ -117,6 +118,10 @@ int clear(void *, struct mailbox *box) {
 CalloutAnswer commit(void *, CboxPending &pending, Number *number_r) {
     std::string dir = dir_of(pending.box), mode = read_file(dir + "/mode");
     if (mode.empty() || mode == "off") return CalloutAnswer::not_replicated;
+    if (mode == "number-then-refuse") {
+        std::ofstream(dir + "/mode") << "refuse";
+        mode = "number";
+    }
     bool numbered = mode == "number" || mode == "die";
     if (numbered) *number_r = {1, next_number(dir)};
     log_line(dir, head("commit", pending.box) + ",\"mode\":" + quoted(mode) +

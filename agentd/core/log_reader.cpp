@@ -1,5 +1,4 @@
 #include "agentd/core/log_reader.hpp"
-#include <algorithm>
 
 namespace replica {
 
@@ -11,7 +10,7 @@ LogReader::LogReader(Number position, bool opened, Place place)
 LogReader::Judgement LogReader::judge(const Entry &entry) {
     if (entry.place != place_) return Judgement::ignored;
     if (entry.record.kind == RecordKind::fence) {
-        if (entry.number.epoch <= std::max(epoch_, fence_)) return Judgement::ignored;
+        if (fence_ != 0 || entry.number.epoch <= epoch_) return Judgement::ignored;
         fence_ = entry.number.epoch;
         return Judgement::fence;
     }

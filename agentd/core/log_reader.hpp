@@ -36,7 +36,8 @@ public:
     uint64_t epoch() const { return epoch_; } // the one that is read or awaited here
     bool opened() const { return opened_; }
     const Place &place() const { return place_; }
-    // The highest fence that closed the current epoch here, 0 if none.
+    // The fence that closed the current epoch here, 0 if none: the first above it. The next epoch to read is this one, or the first
+    // that the control log lists above it: an epoch in between that was never active is passed through, or passed by.
     uint64_t fenced_by() const { return fence_; }
 
 private:

@@ -51,6 +51,27 @@ TEST(GoldenKeys, KafkaKeysAreWhatTheyWere) {
     expect_golden("key_check_answer", check_answer_key(operation, store));
 }
 
+// A page's example is a fence "vector NAME": the vector in lines of hexadecimal, each with what it means.
+TEST(FormatPages, ExamplesAreTheVectors) {
+    for (const char *page : {"envelope", "record", "change", "control-log", "agent-socket", "worker-socket"}) {
+        std::ifstream file(DOCS_DIR "/" + std::string(page) + ".md");
+        const std::string opening = "```vector ";
+        int examples = 0;
+        for (std::string line; std::getline(file, line);) {
+            if (!line.starts_with(opening)) continue;
+            std::ifstream vector(path_of(line.substr(opening.size())));
+            std::string shown, expected;
+            for (std::string part; vector >> part;)
+                expected += part;
+            while (std::getline(file, line) && line != "```")
+                shown += line.substr(0, line.find(' '));
+            EXPECT_EQ(shown, expected) << page << ".md";
+            examples++;
+        }
+        EXPECT_GT(examples, 0) << page << ".md";
+    }
+}
+
 TEST(GoldenKeys, TheRingsCheckValueIsWhatItWas) { expect_golden("key_ring_check", ring().check_value()); }
 
 } // namespace

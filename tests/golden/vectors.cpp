@@ -53,7 +53,7 @@ MailboxChange mailbox_change() {
     c.flags = {{{1, 7}, 0x08, 0x01}, {{9, 9}, 0x00, 0x1f}};
     c.keywords = {{"Work", true, {{1, 2}, {5, 5}}}, {"Later", false, {{3, 4}}}};
     c.expunges = {{8, id<Guid>(0x40)}};
-    c.attributes = {{true, "vendor/comment", "a\0b" + std::string(1, '\0')}, {false, "gone", std::nullopt}};
+    c.attributes = {{true, "vendor/comment", std::string("a\0b", 3)}, {false, "gone", std::nullopt}};
     c.header = {1700000002, 100, 5000};
     return c;
 }

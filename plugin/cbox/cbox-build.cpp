@@ -97,6 +97,9 @@ int add(CboxBuild &build, const Append &mail) {
 int write_mails(CboxBuild &build) {
     mail_index_update_header(build.trans, offsetof(struct mail_index_header, next_uid), &build.head.next_uid,
                              sizeof(build.head.next_uid), FALSE);
+    // No session that is open may find a mail \Recent that it has seen.
+    mail_index_update_header(build.trans, offsetof(struct mail_index_header, first_recent_uid), &build.head.next_uid,
+                             sizeof(build.head.next_uid), FALSE);
     return commit(build, &build.trans, "writing the mails");
 }
 

@@ -213,11 +213,11 @@ void Account::save(unsigned count, std::mt19937 &random) {
     commit(trans);
 }
 
-void Account::flag(uint32_t seq, enum modify_type modify, enum mail_flags flags) {
+void Account::toggle(uint32_t seq, enum mail_flags flag) {
     struct mailbox_transaction_context *trans = begin();
     struct mail *mail = mail_alloc(trans, static_cast<enum mail_fetch_field>(0), nullptr);
     mail_set_seq(mail, seq);
-    mail_update_flags(mail, modify, flags);
+    mail_update_flags(mail, (mail_get_flags(mail) & flag) != 0 ? MODIFY_REMOVE : MODIFY_ADD, flag);
     mail_free(&mail);
     commit(trans);
 }

@@ -30,7 +30,9 @@ public:
 
     void enter(); // its context becomes the process's
     void catch_changes(Log *log);
-    void share_bodies(const Account &source) { storage_->account_id = source.storage_->account_id; } // as one account does
+    void share_bodies(const Account &source) {
+        storage_->account_id = source.storage_->account_id;
+    } // as one account does
     // Like `source`, which may be null: then it gets a GUID and UIDVALIDITY of its own.
     void create(const char *name, Account *source);
     void open(const char *name);
@@ -44,7 +46,7 @@ public:
     void save(unsigned mails, std::mt19937 &random);
     // One transaction of a random kind; its name for people. It may end up changing nothing.
     const char *step(std::mt19937 &random);
-    void flag(uint32_t seq, enum modify_type modify, enum mail_flags flags);
+    void toggle(uint32_t seq, enum mail_flags flag);
     void expunge(uint32_t first_seq, uint32_t last_seq);
 
     std::vector<std::string> dump(bool with_mark = true);

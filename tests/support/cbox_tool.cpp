@@ -101,21 +101,21 @@ void run_chain(Pair &pair) {
     std::mt19937 random(1);
     pair.create();
     pair.a.save(3, random);
-    pair.a.flag(1, MODIFY_ADD, MAIL_FLAGGED);
-    pair.a.flag(2, MODIFY_ADD, MAIL_SEEN);
+    pair.a.toggle(1, MAIL_FLAGGED);
+    pair.a.toggle(2, MAIL_SEEN);
     std::string text;
     const auto untouched = pair.b.dump();
     expect(pair.apply(pair.log.changes[1], &text), Verdict::wanted, "a gap", text);
-    expect(pair.apply(pair.log.changes[2], {}, &text), Verdict::wanted, "no previous, but a mark", text);
+    expect(pair.apply(pair.log.changes[2], {}, &text), Verdict::diverged, "no previous, but a mark", text);
     expect_equal(untouched, pair.b.dump(), "a gap changes nothing");
     pair.apply_from(0, Verdict::applied, "in order");
     pair.expect_same("in order");
 
-    pair.a.flag(3, MODIFY_ADD, MAIL_DRAFT);
+    pair.a.toggle(3, MAIL_DRAFT);
     Caught between = pair.log.changes.back();
     between.number = {1, between.number.sequence + 10};
     expect(pair.apply(between, {1, 2}, &text), Verdict::diverged, "a mark between previous and number", text);
-    pair.b.flag(1, MODIFY_REMOVE, MAIL_FLAGGED); // without a number: nobody answers the call-out of B
+    pair.b.toggle(1, MAIL_FLAGGED); // without a number: nobody answers the call-out of B
     expect(pair.apply(pair.log.changes.back(), &text), Verdict::diverged, "unlogged", text);
     printf("ok\n");
 }
@@ -259,7 +259,7 @@ void run_damage(Pair &pair) {
     if (access((std::string(pair.b.box()->index->dir) + "/dovecot-acl").c_str(), F_OK) < 0) fail("the ACL is lost");
     expect(build(pair.b, taken, &text), Verdict::skipped, "a build of what is there already", text);
 
-    pair.b.flag(1, MODIFY_REPLACE, MAIL_ANSWERED); // without a number
+    pair.b.toggle(1, MAIL_ANSWERED); // without a number
     const auto later = take_snapshot(pair, 100, [] {});
     expect(build(pair.b, later, &text), Verdict::diverged, "unlogged", text);
     printf("ok\n");
@@ -317,7 +317,7 @@ void run_bench(Pair &pair, unsigned mails) {
         pair.a.save(1, random);
     const size_t second = pair.log.changes.size();
     for (unsigned i = 0; i < flags; ++i)
-        pair.a.flag(1 + i % mails, i / mails % 2 == 0 ? MODIFY_ADD : MODIFY_REMOVE, MAIL_FLAGGED);
+        pair.a.toggle(1 + i % mails, MAIL_FLAGGED);
     start = now();
     pair.apply_range(first, second, Verdict::applied, "appends");
     const double appended = now() - start;

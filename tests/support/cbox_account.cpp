@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstdio>
-#include <unistd.h>
 #include "tests/support/cbox_account.hpp"
 
 namespace replica::test {
@@ -65,34 +64,7 @@ std::string line_of(struct mail *mail) {
     return line;
 }
 
-int clear_all(void *, struct mailbox *) { return 0; }
-
-CalloutAnswer number_it(void *context, CboxPending &pending, Number *number_r) {
-    auto *log = static_cast<Log *>(context);
-    if (log->refuse) {
-        mail_storage_set_error(pending.box->storage, MAIL_ERROR_TEMP, "[UNAVAILABLE] refused by the test");
-        return CalloutAnswer::refused;
-    }
-    Caught caught{{1, ++log->sequence}, pending.mark.number, pending.kind, {}};
-    if (pending.kind == ChangeKind::mailbox) {
-        const MailboxChange &change = pending.describe(pending);
-        caught.payload = encode(change);
-        auto decoded = decode<MailboxChange>(caught.payload);
-        if (!decoded || *decoded != change) fail("a change does not survive its codec");
-    }
-    *number_r = caught.number;
-    log->changes.push_back(std::move(caught));
-    return CalloutAnswer::numbered;
-}
-
-void forget_done(void *, struct mailbox *, bool) {}
-
 } // namespace
-
-void fail(const std::string &why) {
-    fprintf(stderr, "FAILED: %s\n", why.c_str());
-    _exit(1); // not through Dovecot, which takes it for a bug
-}
 
 void expect_equal(const std::vector<std::string> &a, const std::vector<std::string> &b, const std::string &when) {
     for (size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
@@ -100,8 +72,6 @@ void expect_equal(const std::vector<std::string> &a, const std::vector<std::stri
         if (left != right) fail(when + ":\n  source  " + left + "\n  replica " + right);
     }
 }
-
-CboxCallout Log::callout() { return {clear_all, number_it, forget_done}; }
 
 Account::Account(struct mail_storage_service_ctx *ctx, const char *user) {
     if (entered != nullptr) mail_storage_service_io_deactivate_user(entered->opened_.service_user);
@@ -175,9 +145,10 @@ struct mailbox_transaction_context *Account::begin() {
     return mailbox_transaction_begin(box_, MAILBOX_TRANSACTION_FLAG_ASSIGN_UIDS, "test");
 }
 
-void Account::commit(struct mailbox_transaction_context *trans) {
-    if (mailbox_transaction_commit(&trans) < 0)
-        fail(std::string("commit: ") + mailbox_get_last_internal_error(box_, nullptr));
+void Account::commit(struct mailbox_transaction_context *trans) { check(mailbox_transaction_commit(&trans), "commit"); }
+
+void Account::check(int ret, const char *what) {
+    if (ret < 0 && !refused_) fail(std::string(what) + ": " + mailbox_get_last_internal_error(box_, nullptr));
 }
 
 uint32_t Account::mails() {
@@ -276,8 +247,7 @@ void Account::update_headers(std::mt19937 &random) {
         update.min_next_uid = status.uidnext + below(random, 5);
     else
         update.min_highest_modseq = status.highest_modseq + below(random, 5);
-    if (mailbox_update(box_, &update) < 0)
-        fail(std::string("update: ") + mailbox_get_last_internal_error(box_, nullptr));
+    check(mailbox_update(box_, &update), "update");
 }
 
 void Account::copy_within(std::mt19937 &random) {

@@ -3,24 +3,10 @@
 // Fails: it ends the program, with the reason.
 #pragma once
 #include <random>
-#include "plugin/cbox/cbox.hpp"
+#include "tests/support/cbox_log.hpp"
 #include "plugin/compat/service.hpp"
 
 namespace replica::test {
-
-struct Caught { // a change as the log would carry it
-    Number number, previous;
-    ChangeKind kind;
-    std::string payload; // an encoded MailboxChange, or nothing
-};
-
-// The log of one account: numbers each change and keeps it.
-struct Log {
-    CboxCallout callout();
-    std::vector<Caught> changes;
-    bool refuse = false;
-    uint64_t sequence = 1;
-};
 
 class Account {
 public:
@@ -42,6 +28,7 @@ public:
         return box_;
     }
     const CboxApi &api() const { return *storage_->api; }
+    void expect_refusals(bool on) { refused_ = on; } // commits fail, and that is right
 
     void save(unsigned mails, std::mt19937 &random);
     // One transaction of a random kind; its name for people. It may end up changing nothing.
@@ -54,6 +41,7 @@ public:
 private:
     struct mailbox_transaction_context *begin();
     void commit(struct mailbox_transaction_context *trans);
+    void check(int ret, const char *what);
     void save_one(struct mailbox_transaction_context *trans, std::mt19937 &random);
     void change_mails(std::mt19937 &random, bool flags, bool keywords, bool expunges);
     void change_attributes(std::mt19937 &random);
@@ -65,9 +53,9 @@ private:
     CboxStorage *storage_ = nullptr;
     struct mailbox *box_ = nullptr;
     CboxCallout callout_{};
+    bool refused_ = false;
 };
 
-[[noreturn]] void fail(const std::string &why);
 // Ends the program with the first line that differs.
 void expect_equal(const std::vector<std::string> &a, const std::vector<std::string> &b, const std::string &when);
 

@@ -4,10 +4,14 @@
 //   steps SEED STEPS    the same, with the Box that both have already
 //   chain               what the applier does with a break in the chain
 //   foreign             and with mails that are not the source's
+//   doubt SEED STEPS    changes that the log has and the source was not told of, rolled forward
+//   locked              while somebody else holds the lock of B's index
 //   snapshot SEED MAILS frozen while A lives on; built at B, twice; then B catches up
 //   damage              builds that must not come to pass
 //   bench MAILS         rates
-//   exchange SECONDS    B is rebuilt again and again under A's changes, for sessions to look on
+//   exchange SECONDS SEED [LOG]  B is rebuilt again and again under A's changes, for sessions to look on
+//   catchup 0 0 LOG     after a crash: all of the log again, to both
+// random and steps take a LOG too: a file that keeps the changes from one run to the next.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -56,14 +60,28 @@ struct Pair {
         Mark mark;
         a.enter();
         if (a.api().mark_get(a.box(), &mark) < 0) fail("no mark");
-        log.sequence = mark.number.sequence;
+        log.sequence = std::max(log.sequence, mark.number.sequence);
     }
     Verdict apply(const Caught &caught, std::string *text) { return apply(caught, caught.previous, text); }
     Verdict apply(const Caught &caught, const Number &previous, std::string *text) {
-        b.enter();
+        return apply_to(b, caught, previous, text);
+    }
+    static Verdict apply_to(Account &to, const Caught &caught, const Number &previous, std::string *text) {
+        to.enter();
         if (caught.kind == ChangeKind::snapshot)
-            return b.api().apply_mark(b.box(), caught.number, previous, lock_ms, text);
-        return b.api().apply(b.box(), caught.number, previous, *decode<MailboxChange>(caught.payload), lock_ms, text);
+            return to.api().apply_mark(to.box(), caught.number, previous, lock_ms, text);
+        return to.api().apply(to.box(), caught.number, previous, *decode<MailboxChange>(caught.payload), lock_ms, text);
+    }
+    // The whole log: what is contained is skipped, all that follows is applied.
+    void catch_up(Account &to, const std::string &who) {
+        bool applying = false;
+        for (const Caught &caught : log.changes) {
+            std::string text;
+            Verdict verdict = apply_to(to, caught, caught.previous, &text);
+            if (verdict == Verdict::skipped && !applying) continue;
+            applying = true;
+            expect(verdict, Verdict::applied, who + " catches up with " + to_string(caught.number), text);
+        }
     }
     void apply_range(size_t first, size_t last, Verdict wanted, const std::string &when) {
         for (size_t i = first; i < last; ++i) {
@@ -147,6 +165,22 @@ void run_foreign(Pair &pair) {
     printf("ok\n");
 }
 
+// Changes that the log has and the source does not know of: rolled forward like a replica's.
+void run_doubt(Pair &pair, unsigned seed, unsigned steps) {
+    std::mt19937 random(seed);
+    pair.create();
+    for (unsigned i = 0; i < steps; ++i) {
+        pair.log.doubt = i % 2 == 0;
+        pair.a.expect_refusals(pair.log.doubt);
+        const std::string when =
+            "seed " + std::to_string(seed) + " step " + std::to_string(i) + ", " + pair.a.step(random);
+        pair.catch_up(pair.a, "the source");
+        pair.catch_up(pair.b, "the replica");
+        pair.expect_same(when);
+    }
+    printf("ok %zu changes\n", pair.log.changes.size());
+}
+
 struct Taken {
     Number number;
     std::vector<Bulk> bulk;
@@ -207,7 +241,9 @@ void run_snapshot(Pair &pair, unsigned seed, unsigned mails) {
             if (first_later == 0) first_later = pair.log.changes.size();
             (void)pair.a.step(random);
         });
-        expect_built(pair, taken, "build");
+        std::string text;
+        expect(build(pair.b, taken, &text), Verdict::applied, "build", text);
+        if (round == 0) pair.b.open(mailbox_name); // else it stays open across the exchange
         expect_equal(frozen, pair.b.dump(false), "built");
         pair.apply_range(0, first_later, Verdict::skipped, "changes in the snapshot");
         pair.apply_from(first_later, Verdict::applied, "changes after the snapshot");
@@ -332,8 +368,8 @@ void run_bench(Pair &pair, unsigned mails) {
            (appends + flags) / replayed);
 }
 
-void run_exchange(Pair &pair, double seconds) {
-    std::mt19937 random(5);
+void run_exchange(Pair &pair, double seconds, unsigned seed) {
+    std::mt19937 random(seed);
     pair.open();
     const double until = now() + seconds;
     unsigned exchanges = 0;
@@ -352,6 +388,26 @@ void run_exchange(Pair &pair, double seconds) {
     printf("ok exchanges=%u changes=%zu\n", exchanges, pair.log.changes.size());
 }
 
+// After a crash of whoever: all of the log again, to both.
+void run_catch_up(Pair &pair) {
+    pair.open();
+    pair.catch_up(pair.a, "the source");
+    pair.catch_up(pair.b, "the replica");
+    pair.expect_same("caught up");
+    printf("ok %zu changes\n", pair.log.changes.size());
+}
+
+// Somebody holds the lock of B's index.
+void run_locked(Pair &pair) {
+    std::mt19937 random(6);
+    pair.open();
+    pair.a.save(1, random);
+    std::string text;
+    const double start = now();
+    expect(pair.apply(pair.log.changes.back(), &text), Verdict::retry, "locked", text);
+    printf("ok waited_ms=%.0f\n", (now() - start) * 1e3);
+}
+
 int run(struct mail_storage_service_ctx *ctx, int argc, char **argv) {
     if (argc < 3) {
         fprintf(stderr, "cbox_tool -c CONF USER_A USER_B COMMAND [ARGUMENT ...]\n");
@@ -362,6 +418,7 @@ int run(struct mail_storage_service_ctx *ctx, int argc, char **argv) {
         return index < argc ? static_cast<unsigned>(strtoul(argv[index], nullptr, 10)) : 0;
     };
     Pair pair(ctx, argv[0], argv[1]);
+    if (argc > 5) pair.log.keep_in(argv[5]);
     if (command == "random") {
         pair.create();
         run_steps(pair, number(3), number(4));
@@ -372,6 +429,12 @@ int run(struct mail_storage_service_ctx *ctx, int argc, char **argv) {
         run_chain(pair);
     else if (command == "foreign")
         run_foreign(pair);
+    else if (command == "doubt")
+        run_doubt(pair, number(3), number(4));
+    else if (command == "catchup")
+        run_catch_up(pair);
+    else if (command == "locked")
+        run_locked(pair);
     else if (command == "snapshot")
         run_snapshot(pair, number(3), number(4));
     else if (command == "damage")
@@ -379,7 +442,7 @@ int run(struct mail_storage_service_ctx *ctx, int argc, char **argv) {
     else if (command == "bench")
         run_bench(pair, number(3));
     else if (command == "exchange")
-        run_exchange(pair, number(3));
+        run_exchange(pair, number(3), number(4));
     else
         fail("no such command: " + command);
     return 0;

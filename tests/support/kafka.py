@@ -178,5 +178,6 @@ class Broker:
         return {self.pid} if self.pid and processes.alive(self.pid, self.started) else set()
 
     def kill(self):
-        processes.kill(self.processes)
+        instant = processes.kill(self.processes)
         self.pid, self.started = 0, None
+        return instant

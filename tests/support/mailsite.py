@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 import subprocess
+import tempfile
 
 from . import kafka, processes
 from .ports import free_addresses, free_port
@@ -23,8 +24,15 @@ SOCKET_PATH_MAX = 107  # sun_path; the longest socket below a base directory is 
 FOLDER_MAX = SOCKET_PATH_MAX - len("/store00/run/replica-apply-snapshot-00")
 
 
-class SiteError(Exception):
+class SiteError(RuntimeError):
     """The person who asked can do something about it: one sentence."""
+
+
+def scratch_folder(prefix="replica-"):
+    """A new folder below /tmp that the mail user can pass through."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    folder.chmod(0o755)
+    return folder
 
 
 class Site:
@@ -153,8 +161,10 @@ class Site:
     # --- the verbs ---
 
     def kill(self, name):
-        self.part(name).kill()
+        """Returns the instant (time.monotonic) at which the part stood still for ever."""
+        instant = self.part(name).kill()
         self.save()
+        return instant
 
     def freeze(self, name):
         processes.freeze(self.part(name).processes)

@@ -6,6 +6,7 @@ Needs root, nothing else: a fresh machine has no ps.
 
 import os
 import signal
+import time
 
 from .waiting import wait_until
 
@@ -80,12 +81,14 @@ def _stands(pid):
 
 
 def freeze(find):
-    """Stops every process that find() names, and their children that were born meanwhile, until none moves."""
-    stopped = set()
+    """Stops every process that find() names, and their children that were born meanwhile, until none moves.
+    Returns (processes, the instant of the first signal by time.monotonic())."""
+    stopped, instant = set(), None
     while True:
         moving = find() - stopped
+        instant = instant or time.monotonic()
         if not moving:
-            return stopped
+            return stopped, instant
         for pid in sorted(moving):
             _send(pid, signal.SIGSTOP)
         stopped |= moving
@@ -98,9 +101,9 @@ def thaw(find):
 
 
 def kill(find):
-    """SIGKILL to all of them at one instant: frozen first, so none sees another one die."""
-    doomed = freeze(find)
+    """SIGKILL to all of them at one instant: frozen first, so none sees another one die. Returns that instant."""
+    doomed, instant = freeze(find)
     for pid in doomed:
         _send(pid, signal.SIGKILL)
     wait_until(lambda: not any(alive(pid) for pid in doomed), 10, "every process dead", 0.002)
-    return doomed
+    return instant

@@ -148,7 +148,8 @@ class Store:
                                   stdout=output, stderr=output, timeout=30, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{self.name} does not start: {said.read_text()}")
-        self.pid = int((self.folder / "run" / "master.pid").read_text())
+        master = self.folder / "run" / "master.pid"  # written by the child, after its parent has gone
+        self.pid = int(wait_until(lambda: master.read_text().strip(), 10, f"{self.name}: {master}"))
         self.started = processes.start_time(self.pid)
         self.wait_ready()
 
@@ -164,8 +165,9 @@ class Store:
         return processes.family(master, str(self.folder))
 
     def kill(self):
-        processes.kill(self.processes)
+        instant = processes.kill(self.processes)
         self.pid, self.started = 0, None
+        return instant
 
     def stop(self, patience=10):
         """In peace: what Dovecot does on SIGTERM; what is left after the patience is killed."""

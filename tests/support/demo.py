@@ -18,7 +18,7 @@ from support.screen import Screen  # noqa: E402
 from support.waiting import wait_until  # noqa: E402
 
 STEPS, FIRST_STEP = 10, 3
-DELIVERERS, SESSIONS = 10, 14
+DELIVERERS, SESSIONS = 20, 20
 UNDER_WAY_MIN = 8
 LOAD_SECONDS = 6.0  # how long the load runs before the destination is frozen
 

@@ -63,6 +63,7 @@ private:
         FrameSplitter frames;
         std::map<uint64_t, AccountKey> unconfirmed; // requests whose DONE is to come
         std::set<AccountKey> accounts;
+        bool is_worker = false; // takes snapshots at our order: "clear?" would wait for itself
     };
 
     // --- Effects

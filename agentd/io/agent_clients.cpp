@@ -31,6 +31,7 @@ void Agent::open_client(std::shared_ptr<Connection> connection) {
 void Agent::client_frame(ClientId id, Client &client, const ClientFrame &frame) {
     auto now = std::chrono::steady_clock::now();
     if (auto *hello = std::get_if<Hello>(&frame)) {
+        client.is_worker = hello->service == "replica-apply";
         if (hello->version == agent_protocol_version) return;
         log_(Level::error, hello->service + " speaks version " + std::to_string(hello->version) + " of the agent's protocol: restart Dovecot after an upgrade");
         return client.connection->close();
@@ -44,6 +45,7 @@ void Agent::client_frame(ClientId id, Client &client, const ClientFrame &frame) 
         return;
     }
     bool is_clear = std::holds_alternative<Clear>(frame);
+    if (is_clear && client.is_worker) return send(id, Answer{std::get<Clear>(frame).request, Reason::none, {}});
     auto &name = is_clear ? std::get<Clear>(frame).account : std::get<ChangeFrame>(frame).account;
     auto key = options_.ring.account_key(name);
     auto *account = find(key);

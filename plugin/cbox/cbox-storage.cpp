@@ -27,14 +27,17 @@ static int storage_create(struct mail_storage *storage, struct mail_namespace *n
     // A public namespace has no owner: its root names it, whoever reads.
     cbox->account_id = account_id(ns->owner == nullptr ? root : ns->owner->username);
 
-    const char *text, *error;
-    const char *default_fs = t_strdup_printf("posix:dirs:prefix=%s/blobs/", root);
-    if (compat_fs_init(ns->list, storage->user, storage->event, "cbox_blobs", default_fs, &cbox->fs, &text, &error) <
-        0) {
+    const char *home, *error, *text = compat_setting(storage->user, "cbox_blobs");
+    if (text == nullptr || *text == '\0') {
+        struct mail_user *owner = ns->owner == nullptr ? storage->user : ns->owner;
+        if (mail_user_get_home(owner, &home) <= 0) home = root;
+        text = t_strdup_printf("posix:prefix=%s/blobs/", home);
+    }
+    cbox->fs_settings = p_strdup(storage->pool, text);
+    if (compat_fs_init(ns->list, storage->user, storage->event, cbox->fs_settings, &cbox->fs, &error) < 0) {
         *error_r = t_strdup_printf("cbox_blobs: %s", error);
         return -1;
     }
-    cbox->fs_settings = p_strdup(storage->pool, text);
     return 0;
 }
 

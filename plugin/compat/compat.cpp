@@ -1,27 +1,50 @@
-#include "plugin/compat/dovecot.hpp"
-#if REPLICA_DOVECOT_24
-extern "C" {
-#include "settings.h"
-}
-#endif
+#include "plugin/compat/settings.hpp"
 
 namespace replica {
 
 #if REPLICA_DOVECOT_24
 
+const char *compat_setting(struct mail_user *user, const char *name) {
+    const char *error, *const *texts = settings_texts(user->event, &error);
+    if (texts == nullptr) {
+        e_error(user->event, "%s cannot be read: %s", name, error);
+        return nullptr;
+    }
+    const auto rows = setting_rows();
+    for (size_t i = 0; i < rows.size(); i++)
+        if (strcmp(rows[i].name, name) == 0) return strcmp(texts[i], rows[i].default_text) == 0 ? nullptr : texts[i];
+    return nullptr;
+}
+
 const char *compat_list_root(const struct mailbox_list *list) { return list->mail_set->mail_path; }
 
-int compat_fs_init(struct mailbox_list *list, struct mail_user *, struct event *event, const char *name, const char *,
-                   struct fs **fs_r, const char **text_r, const char **error_r) {
+// "driver:key=value:word" in 2.4's words: fs_<driver>_<key> = value, fs_<driver>_<word> = yes.
+static void override_fs(struct settings_instance *instance, const char *text) {
+    const char *const *parts = t_strsplit(text, ":");
+    const char *driver = parts[0];
+    settings_override(instance, "*/fs", "__cbox", SETTINGS_OVERRIDE_TYPE_CODE);
+    settings_override(instance, "fs/__cbox/fs_driver", driver, SETTINGS_OVERRIDE_TYPE_CODE);
+    for (parts++; *parts != nullptr; parts++) {
+        const char *value = strchr(*parts, '=');
+        const char *key = value == nullptr ? *parts : t_strdup_until(*parts, value);
+        settings_override(instance, t_strdup_printf("fs_%s_%s", driver, key), value == nullptr ? "yes" : value + 1,
+                          SETTINGS_OVERRIDE_TYPE_CODE);
+    }
+}
+
+int compat_fs_init(struct mailbox_list *list, struct mail_user *user, struct event *event, const char *text,
+                   struct fs **fs_r, const char **error_r) {
+    auto *instance = settings_instance_dup(mail_storage_service_user_get_settings_instance(user->service_user));
+    override_fs(instance, text);
+    // The settings are read while the file system is made, and not later.
     struct event *fs_event = event_create(event);
-    settings_event_add_filter_name(fs_event, name);
+    event_set_ptr(fs_event, SETTINGS_EVENT_INSTANCE, instance);
     const char *root = mailbox_list_get_root_forced(list, MAILBOX_LIST_PATH_TYPE_DIR);
     int ret = mailbox_list_init_fs(list, fs_event, root, fs_r, error_r);
+    event_set_ptr(fs_event, SETTINGS_EVENT_INSTANCE, nullptr);
     event_unref(&fs_event);
-    if (ret == 0) *error_r = t_strdup_printf("%s { fs ... { } } is missing", name);
-    if (ret <= 0) return -1;
-    *text_r = fs_get_root_driver(*fs_r);
-    return 0;
+    settings_instance_free(&instance);
+    return ret > 0 ? 0 : -1;
 }
 
 #else
@@ -32,15 +55,12 @@ const char *compat_list_root(const struct mailbox_list *list) {
     return list->set.root_dir == nullptr ? "" : list->set.root_dir;
 }
 
-int compat_fs_init(struct mailbox_list *list, struct mail_user *user, struct event *event, const char *name,
-                   const char *default_fs, struct fs **fs_r, const char **text_r, const char **error_r) {
-    const char *text = mail_user_plugin_getenv(user, name);
-    if (text == nullptr || *text == '\0') text = default_fs;
+int compat_fs_init(struct mailbox_list *list, struct mail_user *, struct event *event, const char *text,
+                   struct fs **fs_r, const char **error_r) {
     const char *args = strchr(text, ':');
     const char *driver = args == nullptr ? text : t_strdup_until(text, args);
-    *text_r = text;
-    return mailbox_list_init_fs(list, event, driver, args == nullptr ? "" : args + 1,
-                                mailbox_list_get_root_forced(list, MAILBOX_LIST_PATH_TYPE_DIR), fs_r, error_r);
+    const char *root = mailbox_list_get_root_forced(list, MAILBOX_LIST_PATH_TYPE_DIR);
+    return mailbox_list_init_fs(list, event, driver, args == nullptr ? "" : args + 1, root, fs_r, error_r);
 }
 
 void compat_get_list_settings(const struct mail_namespace *, struct mailbox_list_settings *set) {

@@ -66,6 +66,7 @@ extern "C" {
 #include "mkdir-parents.h"
 #include "dict.h"
 #include "mail-copy.h"
+#include "mail-storage-service.h"
 #include "mail-search-build.h"
 #include "index-pop3-uidl.h"
 #include "index-rebuild.h"
@@ -76,16 +77,17 @@ extern "C" {
 
 namespace replica {
 
-// A setting of the user's: 2.3 in plugin {}, 2.4 a top-level name of the settings module. Null if it is not set.
+// The text of a setting of the user's, from plugin { } on 2.3 and from the settings module on 2.4. Null if it is not
+// set.
 const char *compat_setting(struct mail_user *user, const char *name);
 
 // The root directory of a namespace's mails as configured, or "".
 const char *compat_list_root(const struct mailbox_list *list);
 
-// The file system of setting `name`: 2.3 a string "driver:args" (default_fs where it is not set), 2.4 a named filter
-// that holds fs { ... }. text_r: what it is, for people. -1: error_r says why.
-int compat_fs_init(struct mailbox_list *list, struct mail_user *user, struct event *event, const char *name,
-                   const char *default_fs, struct fs **fs_r, const char **text_r, const char **error_r);
+// The file system that `text` names, "driver:args" as on 2.3; 2.4 takes one driver with key=value arguments, no
+// wrappers. -1: error_r says why.
+int compat_fs_init(struct mailbox_list *list, struct mail_user *user, struct event *event, const char *text,
+                   struct fs **fs_r, const char **error_r);
 
 } // namespace replica
 

@@ -7,13 +7,17 @@ BUILD is the folder where lib90_cbox_plugin.so and cbox_tool stand (searched bel
 """
 
 import argparse
+import contextlib
+import fcntl
 import pathlib
+import random
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
@@ -94,6 +98,48 @@ class ApplyTest(unittest.TestCase):
     def test_damaged_builds_leave_the_mailbox_alone(self):
         self.stage.run(self.stage.pair(), "damage")
 
+    def test_changes_in_doubt_are_rolled_forward(self):
+        for seed in range(20, 23):
+            print(self.stage.run(self.stage.pair(), "doubt", seed, 60))
+
+    def test_a_kill_at_any_instant_is_healed_by_the_log(self):
+        pair, random_ = self.stage.pair(), random.Random(1)
+        log = self.stage.store.folder / "mail" / "changes"  # where the mail user may write
+        self.stage.run(pair, "random", 11, 5, log)
+        for number in range(30):
+            with subprocess.Popen(self.stage.command(pair, "exchange", 60, number, log), stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, text=True) as tool:
+                time.sleep(random_.uniform(0.05, 0.4))  # the instant is the test's input
+                tool.kill()
+                said = tool.communicate()[0]
+            self.assertNotIn("FAILED", said)
+            self.stage.run(pair, "catchup", 0, 0, log)
+        print(self.stage.run(pair, "catchup", 0, 0, log))
+        self.assertEqual(*(self.seen(user) for user in pair))
+
+    def test_a_locked_index_is_waited_for_so_long_and_no_longer(self):
+        pair = self.stage.pair()
+        self.stage.run(pair, "random", 12, 3)
+        logs = list((self.stage.store.folder / "mail" / pair[1]).rglob("mailboxes/*/dbox-Mails/dovecot.index.log"))
+        logs = logs or list((self.stage.store.folder / "mail" / pair[1] / "mail" / "mailboxes").rglob("dovecot.index.log"))
+        with contextlib.ExitStack() as stack:
+            for path in logs:
+                fcntl.lockf(stack.enter_context(open(path, "r+b")), fcntl.LOCK_EX)
+            said = self.stage.run(pair, "locked")
+        waited = int(said.partition("waited_ms=")[2])
+        self.assertGreaterEqual(waited, 1000)
+        self.assertLess(waited, 1500)
+
+    def test_sizes_for_quota_follow_expunges(self):
+        pair = self.stage.pair()
+        self.stage.run(pair, "random", 13, 20)
+        self.assertEqual(*(self.sizes(user) for user in pair))  # counted for the first time
+        self.stage.run(pair, "steps", 14, 30)
+        self.assertEqual(*(self.sizes(user) for user in pair))
+
+    def sizes(self, user):
+        return self.stage.store.doveadm("mailbox", "status", "-u", user, "messages vsize", "Box").stdout
+
     def test_rates(self):
         print(self.stage.run(self.stage.pair(), "bench", 100000))
 
@@ -119,7 +165,7 @@ class ApplyTest(unittest.TestCase):
             known = client.search("ALL")
             validity = before.code_of("UIDVALIDITY")[0]
         self.assertGreater(len(known), 0)
-        self.stage.run(pair, "exchange", 1)
+        self.stage.run(pair, "exchange", 1, 5)
         with self.stage.store.imap(pair[1]) as client:
             client.expect("ENABLE QRESYNC")
             selected = client.expect("SELECT", "Box", f"(QRESYNC ({validity} {highest_modseq(before)} 1:{max(known)}))")
@@ -139,7 +185,7 @@ class ApplyTest(unittest.TestCase):
         for watcher in watchers:
             watcher.start()
         try:
-            print(self.stage.run(pair, "exchange", 10))
+            print(self.stage.run(pair, "exchange", 10, 5))
         finally:
             for watcher in watchers:
                 watcher.end()

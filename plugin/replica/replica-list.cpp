@@ -18,6 +18,7 @@ struct ReplicaList {
     union mailbox_list_module_context module_ctx;
     Ticket ticket;
     bool changing; // inside super: what Dovecot does there is part of the change
+    ARRAY_TYPE(const_string) autocreated;
 };
 MODULE_CONTEXT_DEFINE_INIT(replica_list_module, &mailbox_list_module_register);
 
@@ -183,14 +184,51 @@ int list_delete_dir(struct mailbox_list *list, const char *name) {
     return ret;
 }
 
+// The answer to a look for a mailbox that Dovecot would create: it calls a refused creation a bug, so ask beforehand.
+const char *autocreate_refusal(struct mailbox_list *list) {
+    struct event *event = list->ns->user->event;
+    Standing standing = look(list, event);
+    if (standing.kind != Standing::Kind::source) return standing.user_error;
+    Mark mark;
+    if (api_of(list).list_mark_get(list, &mark) < 0) return nullptr;
+    AgentClient &client = agent(list->ns->user);
+    AgentReply reply = client.clear(account_name(list), list_object(list), mark, client.ack_timeout());
+    return reply.reason == Reason::none ? nullptr : refusal(event, reply);
+}
+
+int list_get_path(struct mailbox_list *list, const char *name, enum mailbox_list_path_type type, const char **path_r) {
+    ReplicaList *replica = replica_list(list);
+    int ret = replica->module_ctx.super.get_path(list, name, type, path_r);
+    if (ret >= 0 || name == nullptr || mailbox_list_get_last_mail_error(list) != MAIL_ERROR_NOTFOUND || !is_ours(list))
+        return ret;
+    const char *missed;
+    array_foreach_elem(&replica->autocreated, missed) {
+        if (strcmp(missed, name) != 0) continue;
+        if (const char *error = autocreate_refusal(list)) mailbox_list_set_error(list, MAIL_ERROR_TEMP, error);
+        break;
+    }
+    return ret;
+}
+
 } // namespace
+
+void list_note_autocreated(struct mailbox_list *list, const char *name) {
+    if (strcmp(list->name, MAILBOX_LIST_NAME_INDEX) != 0) return;
+    auto *names = &replica_list(list)->autocreated;
+    const char *known;
+    array_foreach_elem(names, known) if (strcmp(known, name) == 0) return;
+    known = p_strdup(list->pool, name);
+    array_push_back(names, &known);
+}
 
 void list_hooks_set(struct mailbox_list *list) {
     struct mailbox_list_vfuncs *v = list->vlast;
     auto *replica = p_new(list->pool, ReplicaList, 1);
     replica->module_ctx.super = *v;
     list->vlast = &replica->module_ctx.super;
+    p_array_init(&replica->autocreated, list->pool, 2);
     v->delete_dir = list_delete_dir;
+    v->get_path = list_get_path;
     MODULE_CONTEXT_SET(list, replica_list_module, replica);
 }
 

@@ -21,31 +21,6 @@ int object_of(struct mailbox *box, Object *object_r) {
     return 0;
 }
 
-// Finish a first open that found nothing: Dovecot would now create the mailbox, and call any refusal of that a bug. So
-// ask before it tries, and answer what the client can act on.
-int refuse_autocreate(struct mailbox *box) {
-    Standing standing = look(box->list, box->event);
-    if (standing.kind == Standing::Kind::refused) return refuse(box, standing.user_error);
-    if (standing.kind == Standing::Kind::not_replicated) return 0;
-    Mark mark;
-    if (cbox_of(box)->api->list_mark_get(box->list, &mark) < 0) {
-        mail_storage_copy_list_error(box->storage, box->list);
-        return -1;
-    }
-    AgentClient &client = agent(box->storage->user);
-    AgentReply reply = client.clear(account_name(box->list), list_object(box->list), mark, client.ack_timeout());
-    return reply.reason == Reason::none ? 0 : refuse(box, refusal(box->event, reply));
-}
-
-int mailbox_open_hook(struct mailbox *box) {
-    int ret = replica_mailbox(box)->module_ctx.super.open(box);
-    if (ret == 0 || our_storage(box->storage) == nullptr || box->storage->error != MAIL_ERROR_NOTFOUND ||
-        box->creating || box->deleting || !mailbox_is_autocreated(box))
-        return ret;
-    (void)refuse_autocreate(box); // its error, if any, takes the place of "not found"
-    return ret;
-}
-
 // All but a change of the GUID is an ordinary change of the mailbox: cbox calls out for it.
 int mailbox_update_hook(struct mailbox *box, const struct mailbox_update *update) {
     auto &super = replica_mailbox(box)->module_ctx.super;
@@ -82,13 +57,13 @@ void mailbox_hooks_set(struct mailbox *box) {
     auto *replica = p_new(box->pool, ReplicaMailbox, 1);
     replica->module_ctx.super = *v;
     box->vlast = &replica->module_ctx.super;
-    v->open = mailbox_open_hook;
     v->update_box = mailbox_update_hook;
     v->create_box = list_create_box;
     v->delete_box = list_delete_box;
     v->rename_box = list_rename_box;
     v->set_subscribed = list_set_subscribed;
     MODULE_CONTEXT_SET(box, replica_mailbox_module, replica);
+    if (mailbox_is_autocreated(box)) list_note_autocreated(box->list, box->name);
 }
 
 int callout_clear(void *, struct mailbox *box) {

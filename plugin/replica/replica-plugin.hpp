@@ -50,6 +50,7 @@ void callout_done(void *context, struct mailbox *box, bool ok);
 // --- replica-list.cpp ---
 
 void list_hooks_set(struct mailbox_list *list);
+void list_note_autocreated(struct mailbox_list *list, const char *name); // Dovecot makes it when it is missed
 CalloutAnswer callout_list_commit(void *context, struct mailbox_list *list, ChangeKind kind, const Guid &subject,
                                   std::string payload, Number *number_r);
 void callout_list_done(void *context, struct mailbox_list *list, bool ok);

@@ -7,6 +7,12 @@ namespace replica {
 
 namespace {
 
+int commit(struct mailbox *box, struct mail_index_transaction **trans) {
+    if (mail_index_transaction_commit(trans) == 0) return 0;
+    mailbox_set_index_error(box);
+    return -1;
+}
+
 struct Applier {
     struct mailbox *box;
     const MailboxChange &change;
@@ -84,7 +90,7 @@ int Applier::raise_to_base() {
     if (cbox_modseq_now(box->index) >= change.base_modseq) return 0;
     struct mail_index_transaction *trans = index_begin_applied(view);
     mail_index_update_highest_modseq(trans, change.base_modseq);
-    return mail_index_transaction_commit(&trans);
+    return commit(box, &trans);
 }
 
 bool find_seqs(struct mail_index_view *view, const UidRange &uids, uint32_t *first_r, uint32_t *last_r) {
@@ -109,9 +115,11 @@ void Applier::update_flags(struct mail_index_transaction *trans, std::vector<uin
         uint32_t first, last;
         if (!find_seqs(view, update.uids, &first, &last)) continue;
         if (update.add != 0)
-            mail_index_update_flags_range(trans, first, last, MODIFY_ADD, static_cast<mail_flags>(update.add));
+            mail_index_update_flags_range(trans, first, last, MODIFY_ADD,
+                                          static_cast<mail_flags>(update.add & MAIL_FLAGS_NONRECENT));
         if (update.remove != 0)
-            mail_index_update_flags_range(trans, first, last, MODIFY_REMOVE, static_cast<mail_flags>(update.remove));
+            mail_index_update_flags_range(trans, first, last, MODIFY_REMOVE,
+                                          static_cast<mail_flags>(update.remove & MAIL_FLAGS_NONRECENT));
         for (uint32_t seq = first; seq <= last; ++seq)
             seqs->push_back(seq);
     }
@@ -168,11 +176,14 @@ int Applier::write(const Number &number) {
         mail_index_transaction_rollback(&trans);
         return -1;
     }
-    return mail_index_transaction_commit(&trans);
+    return commit(box, &trans);
 }
 
-Verdict verdict_of(Chain chain, std::string *text_r) {
-    switch (chain) {
+// R3 under the lock. An object without a mark counts as one with changes that no log has: it needs a snapshot first.
+Verdict judge_mark(struct mailbox *box, const CboxLock &lock, const Number &previous, const Number &number,
+                   std::string *text_r) {
+    const Mark mark = cbox_mark_read(lock.view, cbox_mailbox(box)->mark_ext_id);
+    switch (mark.number.none() ? Chain::wanted : judge_chain(mark, previous, number)) {
     case Chain::apply:
         return Verdict::applied;
     case Chain::skip:
@@ -187,10 +198,15 @@ Verdict verdict_of(Chain chain, std::string *text_r) {
     i_unreached();
 }
 
+// Without it no MODSEQ can be set. Every mailbox that cbox makes has it.
+bool count_modseqs(struct mail_index *index) {
+    if (!mail_index_have_modseq_tracking(index)) mail_index_modseq_enable(index);
+    return mail_index_have_modseq_tracking(index);
+}
+
 // Ends the lock after `ret` of what was written under it.
 Verdict finish(struct mailbox *box, CboxLock *lock, int ret, const std::vector<uint32_t> &expunged,
                std::string *text_r) {
-    if (ret < 0) mailbox_set_index_error(box);
     if (cbox_unlock(box, lock, ret == 0, expunged) == 0 && ret == 0) return Verdict::applied;
     *text_r = mailbox_get_last_internal_error(box, nullptr);
     return Verdict::failed;
@@ -200,15 +216,17 @@ Verdict finish(struct mailbox *box, CboxLock *lock, int ret, const std::vector<u
 
 Verdict cbox_apply(struct mailbox *box, const Number &number, const Number &previous, const MailboxChange &change,
                    unsigned lock_ms, std::string *text_r) {
-    if (!mail_index_have_modseq_tracking(box->index)) mail_index_modseq_enable(box->index);
     IndexManners manners(box->index, false);
+    if (!count_modseqs(box->index)) {
+        *text_r = "MODSEQs cannot be counted";
+        return Verdict::retry;
+    }
     CboxLock lock;
     Verdict verdict = index_lock(box, !change.expunges.empty(), lock_ms, &lock, text_r);
     if (verdict != Verdict::applied) return verdict;
 
     Applier applier{box, change, lock.view, *text_r};
-    verdict =
-        verdict_of(judge_chain(cbox_mark_read(lock.view, cbox_mailbox(box)->mark_ext_id), previous, number), text_r);
+    verdict = judge_mark(box, lock, previous, number, text_r);
     if (verdict == Verdict::applied) verdict = applier.judge();
     if (verdict != Verdict::applied) {
         (void)cbox_unlock(box, &lock, false, {});
@@ -228,15 +246,14 @@ Verdict cbox_apply_mark(struct mailbox *box, const Number &number, const Number 
     Verdict verdict = index_lock(box, false, lock_ms, &lock, text_r);
     if (verdict != Verdict::applied) return verdict;
 
-    const uint32_t ext_id = cbox_mailbox(box)->mark_ext_id;
-    verdict = verdict_of(judge_chain(cbox_mark_read(lock.view, ext_id), previous, number), text_r);
+    verdict = judge_mark(box, lock, previous, number, text_r);
     if (verdict != Verdict::applied) {
         (void)cbox_unlock(box, &lock, false, {});
         return verdict;
     }
     struct mail_index_transaction *trans = index_begin_applied(lock.view);
-    cbox_mark_write(trans, ext_id, {number, false});
-    return finish(box, &lock, mail_index_transaction_commit(&trans), {}, text_r);
+    cbox_mark_write(trans, cbox_mailbox(box)->mark_ext_id, {number, false});
+    return finish(box, &lock, commit(box, &trans), {}, text_r);
 }
 
 } // namespace replica

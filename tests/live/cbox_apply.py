@@ -195,6 +195,24 @@ class ApplyTest(unittest.TestCase):
         print("looks", sum(watcher.looks for watcher in watchers), "BYEs", sum(watcher.byes for watcher in watchers))
         self.assertEqual(*(self.seen(user) for user in pair))
 
+    def test_writers_that_wait_for_the_lock_do_no_harm_after_the_exchange(self):
+        pair = self.stage.pair()
+        self.stage.run(pair, "random", 15, 30)
+        writers = [Writer(self.stage.store, pair[1], number) for number in range(2)]
+        for writer in writers:
+            writer.start()
+        try:
+            print(self.stage.run(pair, "contend", 8))
+        finally:
+            for writer in writers:
+                writer.end()
+        for writer in writers:
+            self.assertIsNone(writer.failure)
+            self.assertGreater(writer.stored, 0)
+        print("stored", sum(writer.stored for writer in writers), "BYEs", sum(writer.byes for writer in writers))
+        print(self.stage.run(pair, "contend", 0))
+        self.assertEqual(*(self.seen(user) for user in pair))
+
     def seen(self, user):
         with self.stage.store.imap(user) as client:
             client.expect("ENABLE CONDSTORE")
@@ -205,16 +223,15 @@ class ApplyTest(unittest.TestCase):
             return highest_modseq(selected), selected.code_of("UIDNEXT"), mails
 
 
-class Watcher(threading.Thread):
-    """Looks at the replica all the time, in one session or in new ones. A BYE is allowed, a state that goes back is not."""
+class Session(threading.Thread):
+    """One session after another until it is told to end. A BYE is allowed."""
 
-    def __init__(self, store, user, fresh):
+    def __init__(self, store, user):
         super().__init__()
-        self.store, self.user, self.fresh = store, user, fresh
+        self.store, self.user = store, user
         self.stopping = threading.Event()
-        self.looks = self.byes = 0
+        self.byes = 0
         self.failure = None
-        self.highest = 0
 
     def end(self):
         self.stopping.set()
@@ -225,13 +242,46 @@ class Watcher(threading.Thread):
             while not self.stopping.is_set():
                 try:
                     with self.store.imap(self.user) as client:
-                        self.look(client)
+                        self.act(client)
                 except ConnectionError:
                     self.byes += 1
         except Exception as error:  # pylint: disable=broad-except
             self.failure = error
 
-    def look(self, client):
+    def act(self, client):
+        raise NotImplementedError
+
+
+class Writer(Session):
+    def __init__(self, store, user, number):
+        super().__init__(store, user)
+        self.random = random.Random(number)
+        self.stored = 0
+
+    def act(self, client):
+        client.select("Box")
+        while not self.stopping.is_set():
+            sign, flag = self.random.choice("+-"), self.random.choice(("\\Flagged", "\\Seen", "$w1", "$w2"))
+            first = self.random.randrange(1, 60)
+            response = client.command(f"UID STORE {first}:{first + 5} {sign}FLAGS ({flag})")
+            if any(line[0] == "BYE" for line in response.untagged):
+                raise ConnectionResetError
+            if not response.ok:
+                raise AssertionError(f"STORE: {response.status} {response.text}")
+            self.stored += 1
+            for _ in range(20):  # leave the other side a chance
+                client.expect("NOOP")
+
+
+class Watcher(Session):
+    """Looks at the replica all the time, in one session or in new ones. No state may go back."""
+
+    def __init__(self, store, user, fresh):
+        super().__init__(store, user)
+        self.fresh = fresh
+        self.looks = self.highest = 0
+
+    def act(self, client):
         client.expect("ENABLE CONDSTORE")
         selected = client.select("Box")
         highest = highest_modseq(selected)

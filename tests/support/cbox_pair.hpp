@@ -78,5 +78,6 @@ void run_snapshot(Pair &pair, unsigned seed, unsigned mails);
 void run_damage(Pair &pair);
 void run_bench(Pair &pair, unsigned mails);
 void run_exchange(Pair &pair, double seconds, unsigned seed);
+void run_contend(Pair &pair, double seconds);
 
 } // namespace replica::test

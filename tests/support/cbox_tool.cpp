@@ -10,6 +10,7 @@
 //   damage              builds that must not come to pass
 //   bench MAILS         rates
 //   exchange SECONDS SEED [LOG]  B is rebuilt again and again under A's changes, for sessions to look on
+//   contend SECONDS     the same while sessions write to B
 //   catchup 0 0 LOG     after a crash: all of the log again, to both
 // random and steps take a LOG too: a file that keeps the changes from one run to the next.
 #include <cstdio>
@@ -76,6 +77,8 @@ int run(struct mail_storage_service_ctx *ctx, int argc, char **argv) {
         run_bench(pair, number(3));
     else if (command == "exchange")
         run_exchange(pair, number(3), number(4));
+    else if (command == "contend")
+        run_contend(pair, number(3));
     else
         fail("no such command: " + command);
     return 0;

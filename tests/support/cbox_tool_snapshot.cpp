@@ -225,4 +225,29 @@ void run_exchange(Pair &pair, double seconds, unsigned seed) {
     printf("ok exchanges=%u changes=%zu\n", exchanges, pair.log.changes.size());
 }
 
+// Sessions write to the replica meanwhile, which no log has: builds are refused until its mark is set right by hand.
+void run_contend(Pair &pair, double seconds) {
+    std::mt19937 random(8);
+    pair.open();
+    unsigned built = 0, refused = 0;
+    const double until = now() + seconds;
+    for (bool last = false; !last;) {
+        last = now() >= until;
+        (void)pair.a.step(random);
+        const auto taken = take_snapshot(pair, 100, [] {});
+        std::string text;
+        Verdict verdict;
+        while ((verdict = build(pair.b, taken, &text)) == Verdict::diverged) {
+            ++refused;
+            Mark mark;
+            if (pair.b.api().mark_get(pair.b.box(), &mark) < 0 ||
+                pair.b.api().mark_set(pair.b.box(), mark.number, false) < 0)
+                fail("the mark");
+        }
+        expect(verdict, Verdict::applied, "build", text);
+        ++built;
+    }
+    printf("ok built=%u refused=%u\n", built, refused);
+}
+
 } // namespace replica::test

@@ -3,6 +3,8 @@
 //   mode   `off` (as if no replica were set; also if missing), `number`, `refuse`, `doubt`,
 //          `die` (the process dies after the number was given), `unclear` (clear? is refused)
 //          `number-then-refuse`
+//   hold   the first clear? that finds it renames it to `held` and waits until that is gone: a race can be made
+//   expunge  a UID: the next clear? writes a request to expunge it, as a foreign tool would
 //   last   the last number given
 //   log    what happened
 #include <fcntl.h>
@@ -110,9 +112,29 @@ int refuse(struct mailbox *box) {
     return -1;
 }
 
+void hold(const std::string &dir) {
+    std::string held = dir + "/held";
+    if (rename((dir + "/hold").c_str(), held.c_str()) < 0) return;
+    while (access(held.c_str(), F_OK) == 0)
+        usleep(5000);
+}
+
+void request_expunge(const std::string &dir, struct mailbox *box) {
+    uint32_t seq, uid = static_cast<uint32_t>(strtoul(read_file(dir + "/expunge").c_str(), nullptr, 10));
+    if (uid == 0) return;
+    i_unlink((dir + "/expunge").c_str());
+    struct mail_index_view *view = mail_index_view_open(box->index);
+    auto *trans = mail_index_transaction_begin(view, static_cast<enum mail_index_transaction_flags>(0));
+    if (mail_index_lookup_seq(view, uid, &seq)) mail_index_expunge(trans, seq);
+    i_assert(mail_index_transaction_commit(&trans) == 0);
+    mail_index_view_close(&view);
+}
+
 int clear(void *, struct mailbox *box) {
     std::string dir = dir_of(box);
     log_line(dir, head("clear", box) + "}");
+    request_expunge(dir, box);
+    hold(dir);
     return read_file(dir + "/mode") == "unclear" ? refuse(box) : 0;
 }
 

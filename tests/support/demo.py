@@ -12,6 +12,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from support import corpus, load  # noqa: E402
+from support.compare import compare_stores  # noqa: E402
 from support.journal import Journal, Verdict, judge, observe  # noqa: E402
 from support.mailsite import Site, scratch_folder  # noqa: E402
 from support.screen import Screen  # noqa: E402
@@ -36,6 +37,7 @@ class Demo:
         self.site = None
         self.workers = []
         self.figures = []
+        self.killed = None
 
     def run(self):
         self.make_site()
@@ -45,6 +47,7 @@ class Demo:
         self.kill_in_mid_load()
         self.promote()
         self.compare()
+        self.return_of_the_source()
         return self.show()
 
     # --- the acts ---
@@ -75,7 +78,7 @@ class Demo:
         self.screen.step("setAccountDestination, while users would go on")
         names = ",".join(self.users)
         self.say(self.source, "replica", "setAccountDestination", self.destination.name, "10", "accounts", names)
-        wait_until(self.complete, 300, "every account is complete at the destination", 0.2)
+        wait_until(lambda: self.complete(self.source), 300, "every account is complete at the destination", 0.2)
         self.status()
         self.screen.good("every account's existing mail is at the destination")
 
@@ -151,10 +154,36 @@ class Demo:
         answer = self.destination.lmtp().deliver([self.users[0]], b"Subject: after the promotion\r\n\r\nhello\r\n")
         self.accepts = answer.get(self.users[0], "").startswith("250")
 
+    def return_of_the_source(self):
+        self.screen.step("The dead source comes back, as a destination")
+        self.site.start(self.source.name)
+        wait_until(lambda: self.complete(self.destination), 120, f"{self.source.name} is complete as a destination", 0.2)
+        found = self.last_differences()
+        self.figures.append(("differences between the two stores, at the end", len(found), not found))
+        for sentence in found[:10]:
+            self.screen.bad(sentence)
+        self.status()
+        if not found:
+            self.screen.good("both stores are equal: names, GUIDs, UIDs, flags, MODSEQs, dates, bodies, POP3 UIDLs")
+
+    def last_differences(self):
+        """What still differs when the old source had time to follow."""
+        found = []
+
+        def equal():
+            found[:] = compare_stores(self.site, self.users)
+            return not found
+
+        try:
+            wait_until(equal, 60, "both stores are equal", 0.2)
+        except AssertionError:
+            pass
+        return found
+
     # --- helpers ---
 
-    def complete(self):
-        rows = self.rows(self.source)
+    def complete(self, source):
+        rows = self.rows(source)
         done = sum(int(row["mails_done"] or 0) for row in rows)
         total = sum(int(row["mails_total"] or 0) for row in rows)
         complete = [row for row in rows if row["phase"] == "complete"]
@@ -179,7 +208,7 @@ class Demo:
             raise Failed(f"doveadm {shown} exits {done.returncode}")
 
     def status(self):
-        store = self.destination if not self.source.pid else self.source
+        store = self.destination if self.killed else self.source
         self.screen.note(f"{self.screen.paint('2', store.name + ' #')} doveadm replica getAccountStatus")
         columns = ("account", "mailHost", "epoch", "state", "replicaServer", "priority", "available", "phase", "position", "lag_changes", "lag_seconds")
         rows = [columns] + [tuple(str(row.get(column, "")) for column in columns) for row in self.rows(store)]

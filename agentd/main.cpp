@@ -62,6 +62,9 @@ Result<AgentOptions> options() {
         o.kafka_properties = *properties;
     }
     o.version = REPLICA_VERSION;
+    auto boot = read_file("boot", "/proc/sys/kernel/random/boot_id");
+    if (!boot) return boot.error();
+    o.boot = boot->substr(0, boot->find('\n'));
     o.worker_socket = o.base_dir + "/replica-apply";
     return o;
 }

@@ -52,6 +52,11 @@ std::string encode(const StoredAccount &stored) {
         w.id(object.mailbox);
     }
     w.blob(stored.stopped);
+    w.u8(static_cast<uint8_t>(stored.control_dir.role));
+    w.u64(stored.control_dir.epoch);
+    w.blob(stored.control_dir.boot);
+    w.blob(stored.control_dir.mail_root);
+    w.u64(stored.control_dir.device);
     return out;
 }
 
@@ -71,6 +76,11 @@ template <> Result<StoredAccount> decode<StoredAccount>(std::string_view bytes) 
         stored.wanted.push_back(std::move(object));
     }
     stored.stopped = r.blob();
+    stored.control_dir.role = static_cast<Role>(r.u8());
+    stored.control_dir.epoch = r.u64();
+    stored.control_dir.boot = r.blob();
+    stored.control_dir.mail_root = r.blob();
+    stored.control_dir.device = r.u64();
     if (!r.at_end()) return Error{Code::corrupt, "a stored account"};
     return stored;
 }
@@ -118,6 +128,7 @@ void Account::begin(Time now) {
         next_offset_ = place->offset;
         host_.read_from(key_, place->place, place->offset);
     }
+    begun_at_ = reader_->position();
     bool own_epoch = this_store(record_.source) && reader_->position().epoch == record_.epoch;
     if (own_epoch && record_.state == AccountState::active) {
         if (reader_->opened()) become_source(now);
@@ -152,8 +163,8 @@ void Account::caught_up(Time now, const Place &place) {
     if (!reader_ || reader_->place() != place) return;
     caught_up_ = true;
     bool ours = record_.state == AccountState::active && this_store(record_.source);
-    if (ours && log_is_new() && !reader_->opened() && !open_produced_) {
-        open_produced_ = true;
+    if (ours && log_is_new() && !reader_->opened() && open_produced_ != record_.epoch) {
+        open_produced_ = record_.epoch;
         Record open;
         open.kind = RecordKind::open;
         open.open = Open{{}, place};
@@ -173,7 +184,7 @@ void Account::entry(Time now, const Entry &entry) {
             follow_fed_ = entry.number;
             follow_->counted(now, entry);
         }
-        if (open_produced_) effects_.settled(key_, entry.number);
+        if (open_produced_ == entry.number.epoch) effects_.settled(key_, entry.number);
         if (!ship_ && this_store(record_.source) && record_.epoch == entry.number.epoch) become_source(now);
         return open_if_ready(now);
     case LogReader::Judgement::bulk:
@@ -210,10 +221,11 @@ void Account::unreadable(const std::string &why) {
 // A fence was read where this store was the source: what counts and is not in the indexes yet is applied like at any destination.
 void Account::demote(Time) {
     ship_->close(Reason::not_source, "the account was promoted to another store");
-    Number settled = ship_open_ ? ship_->settled() : stored_.position;
+    Number settled = ship_open_ ? ship_->settled() : begun_at_;
     auto unsettled = ship_->oldest_unsettled_offset();
     ship_.reset();
     ship_effects_.reset();
+    ship_open_ = false;
     set_role(Role::destination);
     follow_fed_ = settled;
     follow_effects_ = std::make_shared<GuardedEffects>(effects_);
@@ -238,49 +250,49 @@ void Account::cross_if_fenced() {
 
 void Account::leave() {
     if (ship_) ship_->close(Reason::not_source, "the account has no replica any more");
-    bool had_role = reader_ || !stored_.position.none();
-    bool was_source = ship_ || role_ == Role::source || this_store(record_.source);
+    bool had_role = reader_ || control_dir_.role != Role::none;
+    bool was_source = ship_ || role() == Role::source || this_store(record_.source);
+    ship_open_ = false;
     ship_.reset();
     follow_.reset();
     ship_effects_.reset();
     follow_effects_.reset();
     reader_.reset();
     crossed_.reset();
+    snapshots_.clear();
     stored_ = {};
     if (had_role) set_role(was_source ? Role::none : Role::removed);
 }
 
-void Account::set_role(Role role) {
-    if (role_wanted_ == role && role_epoch_ == record_.epoch) return;
-    role_wanted_ = role;
+void Account::set_role(Role wanted) {
+    role_wanted_ = wanted;
     role_epoch_ = record_.epoch;
-    ask_role();
+    if (role() != wanted || control_dir_.epoch != role_epoch_) ask_role();
 }
 
 void Account::ask_role() {
     if (role_asked_) return; // the answer looks again
     role_asked_ = true;
     role_failed_ = false;
-    Role asked = role_wanted_;
-    uint64_t epoch = role_epoch_;
-    own_effects_->worker(name_, SetRole{0, name_, asked, epoch}, false, [this, asked, epoch](const Reply &reply) {
+    StoredAccount::ControlDir asked{role_wanted_, role_epoch_, host_.boot(), {}, 0};
+    own_effects_->worker(name_, SetRole{0, name_, asked.role, asked.epoch}, false, [this, asked](const Reply &reply) {
         role_asked_ = false;
-        if (reply.verdict == Verdict::applied) {
-            role_ = asked;
-            if (reply.facts) {
-                mail_root = reply.facts->mail_root;
-                device = reply.facts->device;
-            }
-        } else {
-            role_failed_ = true;
+        role_failed_ = reply.verdict != Verdict::applied;
+        if (role_failed_) {
             effects_.log(Effects::Level::warning, "account=" + name_ + ": its control dir could not be written: " + reply.text);
+        } else {
+            control_dir_ = asked;
+            if (reply.facts) {
+                control_dir_.mail_root = reply.facts->mail_root;
+                control_dir_.device = reply.facts->device;
+            }
         }
-        if (role_wanted_ != asked || role_epoch_ != epoch) ask_role();
+        if (role_wanted_ != asked.role || role_epoch_ != asked.epoch) ask_role();
     });
 }
 
 void Account::destination_state(Time now, const DestinationState &state) {
-    if (!ship_open_ || role_ != Role::source || state.phase == DestinationPhase::stopped || this_store(state.store)) return;
+    if (!ship_open_ || role() != Role::source || state.phase == DestinationPhase::stopped || this_store(state.store)) return;
     if (state.wants_everything) snapshot_lists(state.position);
     for (auto &object : state.wanted)
         if (auto &last = snapshots_[object]; last.none() || state.position >= last) ship_->snapshot(now, object);
@@ -311,7 +323,7 @@ void Account::tick(Time now) {
         ask_role();
     }
     open_if_ready(now);
-    if (ship_open_ && ship_ && ship_->settled() >= opened_position_) set_role(Role::source);
+    if (ship_open_ && role_wanted_ != Role::source && ship_->settled() >= opened_position_) set_role(Role::source);
 }
 
 std::optional<Time> Account::deadline() const {
@@ -330,12 +342,16 @@ bool Account::busy() const { return (follow_ && follow_->full()) || (ship_ && !s
 bool Account::follow_is_level() const { return follow_->idle() && follow_->storable() >= follow_fed_; }
 
 std::optional<StoredAccount> Account::storable() {
-    if (!reader_) return std::nullopt;
+    StoredAccount stored;
+    stored.control_dir = control_dir_;
+    if (!reader_) { // it has left: kept until its control dir says so
+        if (control_dir_.role == role_wanted_) return std::nullopt;
+        return stored;
+    }
     if (ship_ && !ship_open_) {
         if (stored_.position.none()) return std::nullopt;
         return stored_;
     }
-    StoredAccount stored;
     stored.place = reader_->place();
     stored.opened = true;
     if (ship_) {

@@ -15,6 +15,7 @@ class AccountHost {
 public:
     virtual ~AccountHost() = default;
     virtual const std::string &store() const = 0;
+    virtual const std::string &boot() const = 0; // this boot of the host
     // The place is read at least from this offset on (from_stored: from the place's stored offset), rewound if it must be.
     // caught_up() follows, never from inside this call, when everything that was there at the agent's start has been read.
     static constexpr int64_t from_stored = -1;
@@ -30,6 +31,14 @@ struct StoredAccount {
     bool wants_everything = false;
     std::vector<Object> wanted;
     std::string stopped; // the reason, if it was
+    struct ControlDir {  // as written last: written anew only where it would differ
+        Role role = Role::none;
+        uint64_t epoch = 0;
+        std::string boot;
+        std::string mail_root; // and its device: what a flush has to cover
+        uint64_t device = 0;
+        bool operator==(const ControlDir &) const = default;
+    } control_dir;
 };
 std::string encode(const StoredAccount &);
 template <> Result<StoredAccount> decode<StoredAccount>(std::string_view);
@@ -38,7 +47,10 @@ class Account {
 public:
     Account(std::string name, AccountKey key, AccountHost &host, Effects &effects);
 
-    void restore(const StoredAccount &stored) { stored_ = stored; } // before the first record()
+    void restore(const StoredAccount &stored) { // before the first record()
+        stored_ = stored;
+        control_dir_ = stored.control_dir;
+    }
     void record(Time now, const AccountRecord &decided);
     void entry(Time now, const Entry &);
     void caught_up(Time now, const Place &);
@@ -50,12 +62,11 @@ public:
 
     const std::string &name() const { return name_; }
     const AccountKey &key() const { return key_; }
-    Role role() const { return role_; }
+    Role role() const { return control_dir_.boot == host_.boot() ? control_dir_.role : Role::none; }
+    const StoredAccount::ControlDir &control_dir() const { return control_dir_; }
     const AccountRecord &decided() const { return record_; }
     Ship *ship() const { return ship_.get(); }
     Follow *follow() const { return follow_.get(); }
-    std::string mail_root; // and its device, as the worker told: what a flush has to cover
-    uint64_t device = 0;
 
     std::optional<StoredAccount> storable(); // none: nothing to keep (no role)
     // No record from this offset on may be forgotten by a restart, if any of `place` is not storable yet.
@@ -97,10 +108,12 @@ private:
     std::shared_ptr<class GuardedEffects> ship_effects_, follow_effects_, own_effects_;
     std::unique_ptr<Ship> ship_;
     std::unique_ptr<Follow> follow_;
+    Number begun_at_;        // the position at which this life began
     Number follow_fed_;      // the last change given to follow_
     Number opened_position_; // of ship_, when it was opened
-    Role role_ = Role::none, role_wanted_ = Role::none;
-    uint64_t role_epoch_ = 0, crossed_epoch_ = 0;
+    StoredAccount::ControlDir control_dir_;
+    Role role_wanted_ = Role::none;
+    uint64_t role_epoch_ = 0, crossed_epoch_ = 0, open_produced_ = 0; // epochs
     bool role_asked_ = false, role_failed_ = false;
     int64_t next_offset_ = 0;
     struct Crossed { // until the next epoch's OPEN was read: a restart reads the fence again
@@ -108,7 +121,7 @@ private:
         int64_t offset;
     };
     std::optional<Crossed> crossed_;
-    bool caught_up_ = false, ship_open_ = false, open_produced_ = false, inspecting_ = false;
+    bool caught_up_ = false, ship_open_ = false, inspecting_ = false;
     std::map<Object, Number> snapshots_; // the number of each object's last one
     DestinationState published_;
     bool unpublished_ = false;

@@ -17,6 +17,7 @@ constexpr auto start_retry = 1s;
 constexpr auto broker_limit = 5s;
 constexpr auto tick_period = 50ms;
 constexpr auto flush_period = 5s;
+constexpr auto snapshot_period = 1s; // a look at what destinations want, besides when they say so
 constexpr auto settle_limit = 2s; // a reload waits this long for what is unsettled
 constexpr const char *control_topic = "replica.control";
 constexpr const char *changes_topic_prefix = "replica.changes.";
@@ -125,6 +126,7 @@ Result<void> Agent::start() {
     if (control_next_ >= control_end_) control_was_read();
     timers_.push_back(loop_.every(tick_period, [this] { tick(); }));
     timers_.push_back(loop_.every(settings.heartbeat, [this] { heartbeat(std::chrono::steady_clock::now()); }));
+    timers_.push_back(loop_.every(snapshot_period, [this] { snapshot_wanted(std::chrono::steady_clock::now()); }));
     timers_.push_back(loop_.every(flush_period, [this] { flush([](bool) {}); }));
     return {};
 }

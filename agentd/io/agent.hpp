@@ -21,7 +21,7 @@ struct AgentOptions {
     KeyRing ring;
     std::map<std::string, std::string> kafka_properties;
     std::string base_dir, host, version;
-    std::string worker_socket;
+    std::string worker_socket, boot;
 };
 
 enum class SocketKind : uint8_t { mail, control, dict };
@@ -89,6 +89,7 @@ private:
     bool open_read(const std::string &account, uint64_t epoch) const override;
     // --- AccountHost
     void read_from(const AccountKey &, const Place &, int64_t offset) override;
+    const std::string &boot() const override { return options_.boot; }
     ShipSettings ship_settings() const override;
 
     // --- starting and ending (agent.cpp)

@@ -75,7 +75,6 @@ void Agent::tick() {
         if (auto state = account->take_destination_state(now)) publish(destination_key(key, store_hash(options_.ring, store())), *state);
         if (account->deadline() || account->has_unpublished()) awake_.insert(key);
     }
-    snapshot_wanted(now);
     for (auto &[place, reader] : places_)
         if (!reader.busy.empty()) pause_busy(place, reader);
     operations_.tick(now);
@@ -226,7 +225,7 @@ void Agent::flush(std::function<void(bool)> done) {
     for (auto &[place, reader] : places_)
         if (reader.running) offsets[place] = reader.next_offset;
     for (auto &[key, account] : accounts_) {
-        if (!account->mail_root.empty()) roots.emplace(account->device, account->mail_root);
+        if (auto &dir = account->control_dir(); !dir.mail_root.empty()) roots.emplace(dir.device, dir.mail_root);
         auto stored = account->storable();
         std::string value = stored ? encode(*stored) : std::string();
         if (auto &last = stored_[key]; last != value) writes->push_back({"a/" + std::string(key.view()), value});

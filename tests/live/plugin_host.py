@@ -1,4 +1,8 @@
-"""A Dovecot with the modules of a build, its agent played by the test: what the tests of the plugin `replica` share."""
+"""A Dovecot with the modules of a build, its agent played by the test: what the tests of the plugin `replica` share.
+
+A file of tests imports setUpModule and tearDownModule from here and ends in `unittest.main()`. Needs root;
+REPLICA_BUILD_DIR names the build directory. REPLICA_KEEP=1 keeps the folder with log and mail.
+"""
 
 import contextlib
 import os
@@ -11,11 +15,12 @@ import sys
 import tempfile
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.live.fake_agent import FakeAgent  # noqa: E402
-from tests.support import clients, ports  # noqa: E402
-from tests.support.waiting import wait_until  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from live.fake_agent import FakeAgent  # noqa: E402
+from support import clients, ports  # noqa: E402
+from support.waiting import wait_until  # noqa: E402
 
+BUILD = os.environ.get("REPLICA_BUILD_DIR", "")
 SYSTEM_MODULES = pathlib.Path("/usr/lib/dovecot/modules")
 ADDRESS, PASSWORD = "127.0.0.1", "secret"
 ACK_TIMEOUT = 1.0
@@ -94,7 +99,7 @@ service lmtp {{
 class Host:
     """One Dovecot with the modules of a build, its agent played by the test."""
 
-    def __init__(self, modules, replica=True):
+    def __init__(self, replica=True):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="replica-plugin-"))
         self.folder.chmod(0o755)
         self.users = self.pid = 0
@@ -108,7 +113,7 @@ class Host:
         for module in SYSTEM_MODULES.iterdir():
             (self.folder / "modules" / module.name).symlink_to(module)
         for name in ("lib90_cbox_plugin.so", "lib95_replica_plugin.so"):
-            found = next(pathlib.Path(modules).rglob(name))
+            found = next(pathlib.Path(BUILD).rglob(name))
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / "modules" / name).unlink()
             (self.folder / "modules" / name).symlink_to(found.resolve())
@@ -165,7 +170,12 @@ class Host:
         return done
 
     def new_log(self):
-        """What was logged since the last call."""
+        """What was logged since the last call. Processes log through pipes: wait for a line that comes later."""
+        def marks():
+            return (self.folder / "dovecot.log").read_text().count("imap-login: Info: Disconnected")
+        before = marks()
+        clients.greets(ADDRESS, self.ports["imap"])
+        wait_until(lambda: marks() > before, 10, "the log's next line")
         text = (self.folder / "dovecot.log").read_text()
         new, self.log_seen = text[self.log_seen:], len(text)
         return new
@@ -181,6 +191,21 @@ def silent(_connection, _frame):
 
 def hang_up(connection, _frame):
     connection.close()
+
+
+def setUpModule():
+    if not BUILD:
+        raise SystemExit(__doc__)
+    PluginTest.host = Host()
+    PluginTest.host.start()
+
+
+def tearDownModule():
+    PluginTest.host.stop()
+    if os.environ.get("REPLICA_KEEP"):
+        print(PluginTest.host.folder)
+    else:
+        shutil.rmtree(PluginTest.host.folder)
 
 
 class PluginTest(unittest.TestCase):

@@ -1,13 +1,16 @@
-"""The agent is away, slow or dies; the store is not the source. Run by replica_plugin.py."""
+#!/usr/bin/env python3
+"""The agent is away, slow or dies; the store is not the source."""
 
 import pathlib
 import sys
 import time
+import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.live.plugin_host import ACK_TIMEOUT, ADDRESS, MAIL, PASSWORD, PluginTest, silent  # noqa: E402
-from tests.support import clients  # noqa: E402
-from tests.support.waiting import wait_until  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from live.plugin_host import (  # noqa: E402,F401
+    ACK_TIMEOUT, ADDRESS, MAIL, PASSWORD, PluginTest, silent, setUpModule, tearDownModule)
+from support import clients  # noqa: E402
+from support.waiting import wait_until  # noqa: E402
 
 
 class Agent(PluginTest):
@@ -179,3 +182,7 @@ class NotTheSource(PluginTest):
         state.write_text("2 something new\n")
         self.assert_unavailable(imap.append("INBOX", MAIL % (1, 1)))
         self.assertIn("its version is not 1", self.host.new_log())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

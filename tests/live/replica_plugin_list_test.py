@@ -1,13 +1,16 @@
-"""Changes of the mailbox list through the plugin: what they say, and that a refusal changes nothing. Run by replica_plugin.py."""
+#!/usr/bin/env python3
+"""Changes of the mailbox list through the plugin: what they say, and that a refusal changes nothing."""
 
-import re
 import pathlib
+import re
 import sys
+import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.live.fake_agent import NO_GUID  # noqa: E402
-from tests.live.plugin_host import ADDRESS, MAIL, PluginTest, refuse  # noqa: E402
-from tests.support import clients  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from live.fake_agent import NO_GUID  # noqa: E402
+from live.plugin_host import (  # noqa: E402,F401
+    ADDRESS, MAIL, PluginTest, refuse, setUpModule, tearDownModule)
+from support import clients  # noqa: E402
 
 
 class List(PluginTest):
@@ -148,3 +151,7 @@ class List(PluginTest):
         self.agent.obey()
         for command in ("RENAME old new", "SUBSCRIBE new", "DELETE new", "DELETE dir"):
             imap.expect(command)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,11 +1,14 @@
-"""Changes of mailboxes through the plugin: what is shipped, and that a refusal changes nothing. Run by replica_plugin.py."""
+#!/usr/bin/env python3
+"""Changes of mailboxes through the plugin: what is shipped, and that a refusal changes nothing."""
 
 import pathlib
 import sys
+import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.live.plugin_host import ADDRESS, MAIL, PASSWORD, PluginTest, refuse  # noqa: E402
-from tests.support import clients  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from live.plugin_host import (  # noqa: E402,F401
+    ADDRESS, MAIL, PASSWORD, PluginTest, refuse, setUpModule, tearDownModule)
+from support import clients  # noqa: E402
 
 
 class Mailbox(PluginTest):
@@ -167,3 +170,7 @@ class Mailbox(PluginTest):
         changes = [change for change in self.changes() if change["account"] == other]
         self.assertIn(created["box", "child"], [c["payload"]["mailbox"] for c in changes if c["kind"] == "rename"])
         self.assertIn(created["gone",], [c["subject"] for c in changes if c["kind"] == "delete"])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,24 +1,14 @@
 #!/usr/bin/env python3
-"""The plugin `replica` in a real Dovecot against a scripted agent: refusals, timeouts, crashes of the agent at each step,
-what the list's changes say, and what an account without a replica pays.
+"""What the plugin costs: an account without a replica, and the weight of an imap process."""
 
-    replica_plugin.py --modules BUILD [--keep] [TEST...]
-
-BUILD is the folder where lib90_cbox_plugin.so and lib95_replica_plugin.so stand (searched below it). Needs root.
-"""
-
-import argparse
 import os
 import pathlib
 import shutil
 import sys
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.live.plugin_host import MAIL, Host, PluginTest  # noqa: E402
-from tests.live.replica_plugin_agent import Agent, NotTheSource  # noqa: E402,F401
-from tests.live.replica_plugin_list import List  # noqa: E402,F401
-from tests.live.replica_plugin_mailbox import Mailbox  # noqa: E402,F401
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from live.plugin_host import MAIL, Host, PluginTest, setUpModule, tearDownModule  # noqa: E402,F401
 
 
 class WithoutAReplica(PluginTest):
@@ -56,7 +46,7 @@ class Weight(PluginTest):
         return sum(int(line.split()[1]) for line in open(f"/proc/{pid}/smaps_rollup") if line.startswith("Private_Dirty"))
 
     def test_an_imap_process_grows_little_and_has_one_thread(self):
-        plain = Host(self.modules, replica=False)
+        plain = Host(replica=False)
         plain.start()
         try:
             _, without = self.pid_and_session(plain, None)
@@ -93,25 +83,5 @@ class Weight(PluginTest):
                 continue
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--modules", required=True)
-    parser.add_argument("--keep", action="store_true", help="keep the folder with log and mail")
-    parser.add_argument("tests", nargs="*")
-    options = parser.parse_args()
-    host = Host(options.modules)
-    PluginTest.host, PluginTest.modules = host, options.modules
-    try:
-        host.start()
-        program = unittest.main(argv=[sys.argv[0], "-v", *options.tests], exit=False, warnings="ignore")
-    finally:
-        host.stop()
-        if options.keep:
-            print(host.folder)
-        else:
-            shutil.rmtree(host.folder)
-    sys.exit(not program.result.wasSuccessful())
-
-
 if __name__ == "__main__":
-    main()
+    unittest.main(verbosity=2)

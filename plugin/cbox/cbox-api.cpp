@@ -6,6 +6,7 @@ const CboxApi cbox_api = {
     .version = cbox_api_version,
     .mark_get = cbox_mark_get,
     .mark_set = cbox_mark_set,
+    .first_mark_set = cbox_first_mark_set,
     .list_mark_get = cbox_list_mark_get,
     .list_mark_set = cbox_list_mark_set,
     .list_unlogged_set = cbox_list_unlogged_set,

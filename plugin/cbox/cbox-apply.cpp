@@ -106,6 +106,7 @@ void Applier::append_all(struct mail_index_transaction *trans, std::vector<uint3
                                 static_cast<mail_flags>(append.flags & MAIL_FLAGS_NONRECENT));
         cbox_record_write(trans, cbox().record_ext_id, seq, cbox_record_of(append));
         index_add_keywords(trans, seq, append.keywords);
+        if (!append.pop3_uidl.empty()) index_pop3_uidl_set_max_uid(box, trans, append.uid);
         seqs->push_back(seq);
     }
 }

@@ -1,27 +1,22 @@
 #include <sys/stat.h>
 #include "plugin/cbox/cbox-driver.hpp"
-#include "lib/base/bytes.hpp"
 
 namespace replica {
 
 namespace {
 
-constexpr std::string_view magic_begin = "cboxblob", magic_end = "cboxtail";
-constexpr uint16_t trailer_version = 1;
-constexpr size_t trailer_bytes_max = 64 * 1024, probe_bytes_max = 64 * 1024;
-
-uint32_t crc32_of(std::string_view bytes) { return crc32_data(bytes.data(), bytes.size()); }
+constexpr size_t probe_bytes_max = 64 * 1024;
 
 void crc_init(void *context) { *static_cast<uint32_t *>(context) = 0; }
 void crc_loop(void *context, const void *data, size_t size) {
     auto *crc = static_cast<uint32_t *>(context);
-    *crc = crc32_data_more(*crc, data, size);
+    *crc = cbox_crc32(*crc, {static_cast<const char *>(data), size});
 }
 void crc_result(void *context, unsigned char *digest_r) { memcpy(digest_r, context, sizeof(uint32_t)); }
 
 } // namespace
 
-const struct hash_method cbox_crc32 = {
+const struct hash_method cbox_crc32_method = {
     .name = "cbox-crc32",
     .block_size = 1,
     .context_size = sizeof(uint32_t),
@@ -30,71 +25,6 @@ const struct hash_method cbox_crc32 = {
     .loop = crc_loop,
     .result = crc_result,
 };
-
-std::string encode(const CboxTrailer &trailer) {
-    std::string out;
-    Writer w(out);
-    w.raw(magic_begin);
-    w.u16(trailer_version);
-    w.u16(0);
-    w.u64(trailer.body_size);
-    w.u64(trailer.physical_size);
-    w.u64(trailer.virtual_size);
-    w.id(trailer.account);
-    w.id(trailer.mailbox);
-    w.id(trailer.message);
-    w.u32(trailer.uid);
-    w.u32(trailer.received);
-    w.u32(trailer.saved);
-    w.u32(trailer.pop3_order);
-    w.blob(trailer.pop3_uidl);
-    w.u32(trailer.body_crc);
-    w.u32(static_cast<uint32_t>(out.size() + cbox_trailer_end_size));
-    w.u32(crc32_of(out));
-    w.raw(magic_end);
-    return out;
-}
-
-Result<size_t> cbox_trailer_size(std::string_view end) {
-    Reader r(end);
-    size_t size = r.u32();
-    r.u32();
-    if (r.raw(magic_end.size()) != magic_end || !r.at_end()) return Error{Code::corrupt, "no trailer at its end"};
-    if (size > trailer_bytes_max) return Error{Code::corrupt, "trailer's size is impossible"};
-    return size;
-}
-
-Result<CboxTrailer> cbox_trailer_decode(std::string_view whole) {
-    const Error corrupt{Code::corrupt, "trailer is damaged"};
-    if (whole.size() < cbox_trailer_end_size) return corrupt;
-    // The checksum covers all before itself.
-    size_t covered = whole.size() - magic_end.size() - sizeof(uint32_t);
-    Reader r(whole);
-    if (r.raw(magic_begin.size()) != magic_begin) return corrupt;
-    uint16_t version = r.u16();
-    if (version != trailer_version)
-        return Error{Code::unsupported, "trailer version " + std::to_string(version) + " is not known here"};
-    r.u16();
-    CboxTrailer trailer;
-    trailer.body_size = r.u64();
-    trailer.physical_size = r.u64();
-    trailer.virtual_size = r.u64();
-    trailer.account = r.id<Guid>();
-    trailer.mailbox = r.id<Guid>();
-    trailer.message = r.id<Guid>();
-    trailer.uid = r.u32();
-    trailer.received = r.u32();
-    trailer.saved = r.u32();
-    trailer.pop3_order = r.u32();
-    trailer.pop3_uidl = r.blob();
-    trailer.body_crc = r.u32();
-    size_t size = r.u32();
-    uint32_t crc = r.u32();
-    if (r.raw(magic_end.size()) != magic_end || !r.at_end() || size != whole.size() ||
-        crc != crc32_of(whole.substr(0, covered)))
-        return corrupt;
-    return trailer;
-}
 
 Guid cbox_blob_new() {
     Guid blob;

@@ -1,5 +1,6 @@
 // The driver's own inside: what storage, mail, save and commit share, and the applier need not know.
 #pragma once
+#include "plugin/cbox/cbox-trailer.hpp"
 #include "plugin/cbox/cbox-private.hpp"
 
 namespace replica {
@@ -16,22 +17,6 @@ inline const char *cbox_storage_root(struct mail_storage *storage) {
 
 // --- blobs ---
 
-// What stands behind each body in its blob: enough to rebuild a lost index. Format: docs/formats/cbox.md.
-struct CboxTrailer {
-    uint64_t body_size = 0; // as stored, plugins' encodings included
-    uint64_t physical_size = 0, virtual_size = 0;
-    Guid account, mailbox, message;
-    uint32_t uid = 0; // 0: not known when it was written
-    uint32_t received = 0, saved = 0, pop3_order = 0;
-    std::string pop3_uidl;
-    uint32_t body_crc = 0;
-};
-std::string encode(const CboxTrailer &trailer);
-inline constexpr size_t cbox_trailer_end_size = 16;
-// From the last cbox_trailer_end_size bytes of a blob: the whole trailer's size.
-Result<size_t> cbox_trailer_size(std::string_view end);
-Result<CboxTrailer> cbox_trailer_decode(std::string_view whole);
-
 Guid cbox_blob_new();
 std::string cbox_blob_path(const Guid &account, const Guid &blob);
 // Body stream without the trailer. -1: errno and error_r say why.
@@ -41,7 +26,7 @@ int cbox_blob_open(CboxStorage *storage, struct event *event, const Guid &blob, 
 void cbox_blob_delete(CboxStorage *storage, struct event *event, const Guid &blob);
 // On a posix file system: makes the name durable too. `path` is the file's full path, or null if not known.
 int cbox_blob_sync_directories(CboxStorage *storage, const char *path);
-extern const struct hash_method cbox_crc32;
+extern const struct hash_method cbox_crc32_method;
 
 // --- mails being saved ---
 
@@ -134,6 +119,12 @@ struct mailbox_sync_context *cbox_sync_init(struct mailbox *box, enum mailbox_sy
 int cbox_rebuild(struct mailbox *box);
 // Where something outside the sequence changed a mailbox that has a mark.
 int cbox_set_unlogged(struct mailbox *box, struct mail_index_view *view, struct mail_index_transaction *trans);
+
+// --- index logs ---
+
+// Before an index is opened: cuts off what stands behind the last whole transaction. Not while this process has it
+// open.
+int cbox_log_mend(const char *path, enum file_lock_method method, struct event *event);
 
 // --- mailbox ---
 

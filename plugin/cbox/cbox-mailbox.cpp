@@ -61,6 +61,12 @@ static void update_header(struct mail_index_transaction *trans, size_t offset, c
     mail_index_update_header(trans, offset, &value, sizeof(value), prepend);
 }
 
+// With LAYOUT=index a mailbox's directory is named by its GUID, so that outlives a lost index.
+static bool guid_of_directory(struct mailbox *box, uint8_t guid_r[16]) {
+    const char *name = strrchr(mailbox_get_path(box), '/');
+    return name != nullptr && guid_128_from_string(name + 1, guid_r) == 0;
+}
+
 static void guid_write(struct mailbox *box, struct mail_index_transaction *trans, const struct mailbox_update *update) {
     auto *cbox = cbox_mailbox(box);
     CboxHeader old, header;
@@ -68,7 +74,7 @@ static void guid_write(struct mailbox *box, struct mail_index_transaction *trans
     header = old;
     if (update != nullptr && !guid_128_is_empty(update->mailbox_guid))
         memcpy(header.mailbox_guid, update->mailbox_guid, sizeof(header.mailbox_guid));
-    else if (guid_128_is_empty(header.mailbox_guid))
+    else if (guid_128_is_empty(header.mailbox_guid) && !guid_of_directory(box, header.mailbox_guid))
         guid_128_generate(header.mailbox_guid);
     if (memcmp(&old, &header, sizeof(old)) != 0)
         mail_index_update_header_ext(trans, cbox->header_ext_id, 0, &header, sizeof(header));
@@ -102,6 +108,11 @@ static int create_indexes(struct mailbox *box, const struct mailbox_update *upda
         struct mail_index_view *view = mail_index_view_open(box->index);
         auto *trans = mail_index_transaction_begin(view, MAIL_INDEX_TRANSACTION_FLAG_EXTERNAL);
         cbox_header_write(box, view, trans, update);
+        if (const Number &number = cbox_mailbox(box)->first_mark; box->creating && !number.none()) {
+            cbox_mark_write(trans, cbox_mailbox(box)->mark_ext_id, {number, false});
+            trans->flags =
+                static_cast<enum mail_index_transaction_flags>(trans->flags | MAIL_INDEX_TRANSACTION_FLAG_FSYNC);
+        }
         if (mail_index_transaction_commit(&trans) < 0) {
             mailbox_set_index_error(box);
             ret = -1;
@@ -134,6 +145,13 @@ static int guid_load(struct mailbox *box) {
     return 0;
 }
 
+// Without a header: opened between its creator's mkdir and index (not with LAYOUT=index), or an index that was lost.
+// Then the mailbox is empty and has no mark, and only its bodies are still there.
+static int remake_indexes(struct mailbox *box) {
+    e_error(box->event, "cbox: the index has no header: it was lost, or is just being made");
+    return create_indexes(box, nullptr) < 0 || guid_load(box) < 0 ? -1 : 0;
+}
+
 static int check_existence(struct mailbox *box) {
     const char *path = mailbox_get_path(box);
     struct stat st;
@@ -154,13 +172,19 @@ static int mailbox_open_index(struct mailbox *box) {
     cbox->record_ext_id = ids.record;
     cbox->header_ext_id = ids.header;
     cbox->mark_ext_id = ids.mark;
+    if (box->index->open_count == 0) {
+        const char *log = t_strconcat(mailbox_get_index_path(box), "/", box->index_prefix, ".log", nullptr);
+        if (cbox_log_mend(log, box->storage->set->parsed_lock_method, box->event) < 0) {
+            mail_storage_set_internal_error(box->storage);
+            return -1;
+        }
+    }
     if (index_storage_mailbox_open(box, false) < 0) return -1;
     mail_index_set_fsync_mode(box->index, box->storage->set->parsed_fsync_mode,
                               static_cast<enum mail_index_fsync_mask>(int(MAIL_INDEX_FSYNC_MASK_APPENDS) |
                                                                       int(MAIL_INDEX_FSYNC_MASK_EXPUNGES)));
     if (box->creating) return 0; // create goes on
-    // Without a header: opened between its creator's mkdir and index, or an index that was lost.
-    if (guid_load(box) < 0 && (create_indexes(box, nullptr) < 0 || guid_load(box) < 0)) return -1;
+    if (guid_load(box) < 0 && remake_indexes(box) < 0) return -1;
     mail_index_modseq_enable(box->index);
     return 0;
 }

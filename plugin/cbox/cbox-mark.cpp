@@ -76,6 +76,8 @@ int cbox_mark_set(struct mailbox *box, const Number &number, bool durable) {
     return -1;
 }
 
+void cbox_first_mark_set(struct mailbox *box, const Number &number) { cbox_mailbox(box)->first_mark = number; }
+
 int cbox_list_mark_get(struct mailbox_list *list, Mark *mark_r) {
     struct mail_index *index;
     uint32_t ext_id;

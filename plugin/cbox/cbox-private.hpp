@@ -52,6 +52,7 @@ struct CboxMailbox {
     uint32_t record_ext_id, header_ext_id, mark_ext_id; // valid once opened
     uint8_t guid[16];                                   // once opened
     bool deleting;                                      // CboxApi::deleting_set: commits do not call out
+    Number first_mark;                                  // CboxApi::first_mark_set
 };
 
 inline CboxMailbox *cbox_mailbox(struct mailbox *box) { return reinterpret_cast<CboxMailbox *>(box); }
@@ -124,6 +125,7 @@ int cbox_pop3_uidl(struct mailbox *box, const CboxRecord &record, std::string *u
 // cbox-mark.cpp
 int cbox_mark_get(struct mailbox *box, Mark *mark_r);
 int cbox_mark_set(struct mailbox *box, const Number &number, bool durable);
+void cbox_first_mark_set(struct mailbox *box, const Number &number);
 int cbox_list_mark_get(struct mailbox_list *list, Mark *mark_r);
 int cbox_list_mark_set(struct mailbox_list *list, const Number &number);
 int cbox_list_unlogged_set(struct mailbox_list *list);

@@ -42,7 +42,7 @@ int cbox_save_begin(struct mail_save_context *ctx, struct istream *input) {
         fs_file_init_with_event(storage->fs, box->event, cbox_blob_path(storage->account_id, save->blob).c_str(),
                                 int(FS_OPEN_MODE_CREATE) | (fsync ? int(FS_OPEN_FLAG_FSYNC) : 0));
     save->blob_output = fs_write_stream(save->file);
-    save->crc_output = o_stream_create_hash(save->blob_output, &cbox_crc32, &save->crc);
+    save->crc_output = o_stream_create_hash(save->blob_output, &cbox_crc32_method, &save->crc);
     // Plugins put streams of theirs before it and finish those; the trailer comes after.
     o_stream_set_finish_via_child(save->crc_output, false);
     ctx->data.output = save->crc_output;
@@ -57,8 +57,9 @@ int cbox_save_continue(struct mail_save_context *ctx) {
     return -1;
 }
 
+// A full disk is told as stock does; all else is ours to mend, so a mail is not turned away for good.
 static void set_blob_error(CboxSave *save, const char *error) {
-    if (!mail_storage_set_error_from_errno(save->ctx.transaction->box->storage))
+    if (!ENOSPACE(errno) || !mail_storage_set_error_from_errno(save->ctx.transaction->box->storage))
         mail_set_critical(save->ctx.dest_mail, "cbox: save failed: %s", error);
     save->failed = true;
 }

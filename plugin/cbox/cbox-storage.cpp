@@ -27,6 +27,11 @@ static int storage_create(struct mail_storage *storage, struct mail_namespace *n
     // A public namespace has no owner: its root names it, whoever reads.
     cbox->account_id = account_id(ns->owner == nullptr ? root : ns->owner->username);
 
+    const char *list_dir;
+    if (mailbox_list_get_root_path(ns->list, MAILBOX_LIST_PATH_TYPE_LIST_INDEX, &list_dir))
+        (void)cbox_log_mend(t_strconcat(list_dir, "/dovecot.list.index.log", nullptr), storage->set->parsed_lock_method,
+                            storage->event);
+
     const char *home, *error, *text = compat_setting(storage->user, "cbox_blobs");
     if (text == nullptr || *text == '\0') {
         struct mail_user *owner = ns->owner == nullptr ? storage->user : ns->owner;

@@ -39,8 +39,9 @@ struct CboxCallout {
     CalloutAnswer (*commit)(void *context, CboxPending &pending, Number *number_r);
     // After the commit's lock is gone; only after `numbered`.
     void (*done)(void *context, struct mailbox *box, bool ok);
-    // The same for a change of a mailbox list, under the list lock (mailbox_list_lock): the payload is one of the list kinds,
-    // `subject` as in Change. Errors are set on the list. The worker that originates a list_snapshot calls these too.
+    // The same for a change of a mailbox list, under the list lock (mailbox_list_lock): the payload is one of the list
+    // kinds, `subject` as in Change. Errors are set on the list. The worker that originates a list_snapshot calls these
+    // too.
     CalloutAnswer (*list_commit)(void *context, struct mailbox_list *list, ChangeKind kind, const Guid &subject,
                                  std::string payload, Number *number_r);
     void (*list_done)(void *context, struct mailbox_list *list, bool ok);
@@ -55,6 +56,8 @@ struct CboxApi {
     // Marks. The list's stands in the list index (LAYOUT=index), set durably in a transaction of its own.
     int (*mark_get)(struct mailbox *box, Mark *mark_r); // opened box; refreshes
     int (*mark_set)(struct mailbox *box, const Number &number, bool durable);
+    // What this box is about to create has the mark from its first moment, durably; none: it gets no mark.
+    void (*first_mark_set)(struct mailbox *box, const Number &number);
     int (*list_mark_get)(struct mailbox_list *list, Mark *mark_r);
     int (*list_mark_set)(struct mailbox_list *list, const Number &number);
     int (*list_unlogged_set)(struct mailbox_list *list); // only if the list has a mark

@@ -387,6 +387,190 @@ class Refused(OnSite):
         self.assertEqual(named["uid"], self.commits()[-1]["appends"][0]["uid"])
 
 
+class Races(OnSite):
+    """One session's change is held before its lock while another changes the same mailbox."""
+
+    def setUp(self):
+        super().setUp()
+        self.a, self.b = self.site.imap(self.user), self.site.imap(self.user)
+        for n in range(1, 6):
+            self.a.append("INBOX", message("m%d" % n))
+        untagged, _ = self.a.ok("SELECT INBOX (CONDSTORE)")
+        self.modseq = re.search(r"HIGHESTMODSEQ (\d+)", " ".join(untagged)).group(1)
+        self.b.ok("SELECT INBOX (CONDSTORE)")
+        self.site.probe_forget()
+
+    def during(self, command, *others):
+        """Sends `command`, lets `others` happen before its lock, returns its answer."""
+        release = self.site.hold()
+        tag = self.a.send(command)
+        wait_for(lambda: os.path.exists(self.site.probe + "/held"), "the change is held")
+        for other in others:
+            self.b.ok(other)
+        release()
+        return self.a.finish(tag)
+
+    def test_a_stale_unchangedsince_is_modified_though_an_expunge_came_between(self):
+        _, tagged = self.during("STORE 1:2 (UNCHANGEDSINCE %s) +FLAGS ($Mine)" % self.modseq,
+                                "STORE 1 +FLAGS ($Theirs)", "STORE 5 +FLAGS (\\Deleted)", "EXPUNGE")
+        self.assertRegex(tagged, r"^OK \[MODIFIED 1\]")
+        mine = [c for c in self.commits() if any("Mine" in k[0] for k in c["keywords"])]
+        self.assertEqual([[["+$Mine", [[2, 2]]]]], [c["keywords"] for c in mine])
+        lines, _ = self.b.ok("FETCH 1:2 (FLAGS)")
+        self.b.ok("NOOP")
+        lines, _ = self.b.ok("FETCH 1:2 (FLAGS)")
+        self.assertNotIn("$Mine", lines[0])
+        self.assertIn("$Mine", lines[1])
+
+    def test_flags_of_a_mail_that_is_gone_are_no_change(self):
+        self.during("STORE 1 +FLAGS (\\Flagged)", "STORE 1 +FLAGS (\\Deleted)", "EXPUNGE")
+        self.assertEqual([[4, 0], []], [(c["flags"][0][1:] if c["flags"] else []) for c in self.commits()])
+        self.assertEqual(["m2", "m3", "m4", "m5"], self.subjects(self.user))
+
+    def test_an_expunge_by_two_is_one(self):
+        self.a.ok("STORE 1:2 +FLAGS.SILENT (\\Deleted)")
+        self.b.ok("NOOP")
+        self.during("EXPUNGE", "UID EXPUNGE 1")
+        self.assertEqual([[1], [2]], [[e[0] for e in c["expunges"]] for c in self.commits() if c["expunges"]])
+        self.assertEqual(["m3", "m4", "m5"], self.subjects(self.user))
+
+    def test_an_append_takes_the_uid_that_is_next_under_the_lock(self):
+        release = self.site.hold()
+        tag = self.a.send("APPEND INBOX", message("held"))
+        wait_for(lambda: os.path.exists(self.site.probe + "/held"), "the append is held")
+        self.b.append("INBOX", message("between"))
+        release()
+        _, tagged = self.a.finish(tag)
+        self.assertRegex(tagged, r"APPENDUID \d+ 7")
+        self.assertEqual(["m1", "m2", "m3", "m4", "m5", "between", "held"], self.subjects(self.user))
+
+    def test_a_request_to_expunge_by_a_foreign_tool_goes_through_the_sequence(self):
+        self.site.probe_file("expunge", "2")
+        os.chmod(self.site.probe + "/expunge", 0o666)
+        self.a.ok("STORE 1 +FLAGS (\\Seen)")
+        lines, _ = self.b.ok("NOOP")
+        wait_for(lambda: any(c["expunges"] for c in self.commits()) or not self.b.ok("NOOP"), "the request is carried out")
+        commit = next(c for c in self.commits() if c["expunges"])
+        self.assertEqual(2, commit["expunges"][0][0])
+        self.assertEqual(["m1", "m3", "m4", "m5"], self.subjects(self.user))
+        self.assertEqual(1, sum(len(c["expunges"]) for c in self.commits()))
+
+    def test_first_deliveries_to_a_new_user_at_once(self):
+        user, answers = self.user + "new", []
+        threads = [threading.Thread(target=lambda n=n: answers.append(self.site.deliver(message("n%d" % n), user)))
+                   for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([{}] * 8, answers)
+        self.assertEqual(["n%d" % n for n in range(8)], sorted(self.subjects(user)))
+
+
+class Failures(OnSite):
+    settings = OnSite.settings + "  quota_rule = *:storage=100k\n"
+
+    def test_over_quota_leaves_no_blob(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("fits"))
+        before = self.site.blob_files()
+        _, tagged = imap.command("APPEND INBOX", message("does not", "x" * 120000 + "\r\n"))
+        self.assertRegex(tagged, r"^NO \[OVERQUOTA\]")
+        self.assertEqual(before, self.site.blob_files())
+
+    def test_bodies_that_cannot_be_written(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("one"))
+        account = os.path.dirname(os.path.dirname(max(self.site.blob_files(), key=os.path.getmtime)))
+        os.rename(account, account + ".away")
+        with open(account, "w"):
+            pass  # a file where the directory should be
+        try:
+            _, tagged = imap.command("APPEND INBOX", message("two"))
+            self.assertRegex(tagged, r"^NO \[SERVERBUG\]")
+            self.assertEqual(451, self.site.deliver(message("three"), self.user)[self.user][0])
+        finally:
+            os.unlink(account)
+            os.rename(account + ".away", account)
+        self.assertEqual(["one"], self.subjects(self.user))
+        imap.append("INBOX", message("four"))
+
+    def test_mailbox_update_is_one_change(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("one"))
+        self.site.doveadm("mailbox", "update", "-u", self.user, "--min-next-uid", "100", "--min-highest-modseq", "5000",
+                          "INBOX")
+        commit = self.commits("INBOX")[-1]
+        self.assertEqual([0, 100, 5000], commit["header"])
+        self.assertEqual((5000, 100), (commit["modseq"], commit["next_uid"]))
+        self.assertEqual(5000, imap.highest_modseq("INBOX"))
+        self.assertRegex(imap.append("INBOX", message("two")), r"APPENDUID \d+ 100\]")
+        self.site.answer("refuse")
+        for option in (("--min-next-uid", "200"), ("--uid-validity", "77")):
+            self.assertNotEqual(0, self.site.doveadm("mailbox", "update", "-u", self.user, *option, "INBOX",
+                                                     check=False).returncode)
+        self.site.answer("number")
+        self.assertNotEqual(0, self.site.doveadm("mailbox", "update", "-u", self.user, "--mailbox-guid", "ab" * 16, "INBOX",
+                                                 check=False).returncode)
+        self.assertRegex(imap.append("INBOX", message("three")), r"APPENDUID \d+ 101\]")
+
+    def logs(self):
+        return [d + "/dovecot.index.log" for d, _, files in os.walk("%s/%s/mail/mailboxes" % (self.site.mail, self.user))
+                if "dovecot.index.log" in files]
+
+    def test_a_log_cut_anywhere_in_its_last_change_has_it_whole_or_not_at_all(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("first"))
+        log, size = self.logs()[0], os.path.getsize(self.logs()[0])
+        imap.append("INBOX", message("last"), "\\Seen $K")
+        imap.close()
+        first, last = self.commits("INBOX")
+        with open(log, "rb") as f:
+            whole = f.read()
+        for cut in range(size, len(whole) + 1, 5):
+            with open(log, "r+b") as f:
+                f.truncate()
+                f.write(whole[:cut])
+            imap = self.site.imap(self.user)
+            lines, _ = imap.ok("SELECT INBOX")
+            exists = int(re.search(r"(\d+) EXISTS", " ".join(lines)).group(1))
+            imap.ok("STORE 1 +FLAGS (\\Flagged)")
+            imap.close()
+            self.assertIn((exists, self.commits("INBOX")[-1]["mark"]), ((1, first["number"]), (2, last["number"])), cut)
+
+    def test_a_list_whose_log_is_cut_keeps_its_names(self):
+        imap = self.site.imap(self.user)
+        imap.ok("CREATE One")
+        imap.append("One", message("in one"))
+        imap.close()
+        log = "%s/%s/mail/dovecot.list.index.log" % (self.site.mail, self.user)
+        with open(log, "ab") as f:
+            f.write(b"\x80\x80\x80\xff")
+        imap = self.site.imap(self.user)
+        self.assertIn('"/" One', " ".join(imap.ok('LIST "" *')[0]))
+        self.assertEqual(["in one"], self.subjects(self.user, "One"))
+        imap.ok("CREATE Two")
+        self.assertIn('"/" Two', " ".join(imap.ok('LIST "" *')[0]))
+
+    def test_a_lost_index_keeps_the_guid_and_is_written_again(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("one"))
+        guid = self.site.doveadm("mailbox", "status", "-u", self.user, "guid", "INBOX")
+        imap.close()
+        for log in self.logs():
+            os.unlink(log)
+        imap = self.site.imap(self.user)
+        imap.ok("SELECT INBOX")
+        imap.append("INBOX", message("two"))
+        self.assertEqual(["two"], self.subjects(self.user))
+        self.assertEqual(guid, self.site.doveadm("mailbox", "status", "-u", self.user, "guid", "INBOX"))
+        self.assertEqual("0/0", self.commits("INBOX")[-1]["mark"])
+        self.assertIn("the index has no header", self.site.log())
+
+    def tearDown(self):
+        self.assertNotRegex(self.site.log(), r"Panic|Fatal(?!.*killed with signal 9)|assert")
+
+
 class Unlogged(OnSite):
     def unlogged_file(self):
         return os.path.exists("%s/%s/mail/.replica/unlogged" % (self.site.mail, self.user))
@@ -513,7 +697,7 @@ class Bodies(OnSite):
             f.write(message("migrated"))
         with open(source + "/dovecot-uidlist", "w") as f:
             f.write("3 V1 N2 G00000000000000000000000000000001\n1 Pmy-own-uidl :1.host\n")
-        os.system("chown -R %d:%d %s" % (self.site.user.pw_uid, self.site.user.pw_gid, source))
+        self.site.own(source)
         self.site.doveadm("backup", "-R", "-u", self.user, "maildir:" + source)
         self.assertEqual([b"1 my-own-uidl"], self.site.pop3(self.user).uidl()[1])
         for d, _, files in os.walk("%s/%s" % (self.site.mail, self.user)):
@@ -549,7 +733,7 @@ class Deliveries(OnSite):
         with open(home + "/.dovecot.sieve", "w") as f:
             f.write('require ["fileinto", "mailbox", "imap4flags"];\n'
                     'if header :contains "subject" "work" { fileinto :create :flags "\\\\Flagged" "Work"; }\n')
-        os.system("chown -R %d:%d %s" % (self.site.user.pw_uid, self.site.user.pw_gid, home))
+        self.site.own(home)
         self.assertEqual({}, self.site.deliver(message("work"), self.user))
         self.assertEqual({}, self.site.deliver(message("play"), self.user))
         self.assertEqual((["work"], ["play"]), (self.subjects(self.user, "Work"), self.subjects(self.user)))

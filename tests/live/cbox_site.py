@@ -63,6 +63,10 @@ class Site:
             f.write(self.config_text(plugins, plugin_settings))
         self.process = None
 
+    def own(self, path):
+        """Gives a file tree to the mail user."""
+        subprocess.run(["chown", "-R", "%d:%d" % (self.user.pw_uid, self.user.pw_gid), path], check=True)
+
     def make_dir(self, name):
         path = self.dir + "/" + name
         os.mkdir(path)
@@ -217,6 +221,16 @@ plugin {{
         os.chmod(f.name, 0o666)
         os.rename(path + ".new", path)
         self.probe_forget()
+
+    def probe_file(self, name, text=""):
+        with open(self.probe + "/" + name, "w") as f:
+            f.write(text)
+
+    def hold(self):
+        """The next change waits before its lock, until the returned function is called."""
+        self.probe_file("hold")
+        return lambda: (wait_for(lambda: os.path.exists(self.probe + "/held"), "a change is held"),
+                        os.unlink(self.probe + "/held"))
 
     def probe_forget(self):
         if os.path.exists(self.probe + "/log"):

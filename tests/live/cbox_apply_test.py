@@ -1,28 +1,26 @@
 #!/usr/bin/env python3
 """The applier of cbox, its snapshots and builds: two accounts of one store, one the source, one the replica.
 
-    cbox_apply.py --build BUILD [--keep] [TEST...]
-
-BUILD is the folder where lib90_cbox_plugin.so and cbox_tool stand (searched below it). Needs root.
+usage: cbox_apply_test.py [unittest arguments], as root; REPLICA_BUILD_DIR names the build directory (with target cbox_tool).
 """
 
-import argparse
 import contextlib
 import fcntl
+import os
 import pathlib
 import random
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import unittest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.support.mailsite import Site  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from support.mailsite import Site, scratch_folder  # noqa: E402
 
+BUILD = os.environ.get("REPLICA_BUILD_DIR", "")
 SYSTEM_MODULES = pathlib.Path("/usr/lib/dovecot/modules")
 BAD_LOG = re.compile(r"Panic|Fatal|Corrupted|fscking|inconsistent|assert", re.IGNORECASE)
 
@@ -38,8 +36,7 @@ class Stage:
     """A store whose modules are the system's and the build's cbox, with fresh accounts for each test."""
 
     def __init__(self, build):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cbox-apply.", dir="/tmp"))
-        self.folder.chmod(0o755)
+        self.folder = scratch_folder("cbox-apply-")
         self.tool = found(build, "cbox_tool")
         modules = self.folder / "modules"
         modules.mkdir()
@@ -120,8 +117,8 @@ class ApplyTest(unittest.TestCase):
     def test_a_locked_index_is_waited_for_so_long_and_no_longer(self):
         pair = self.stage.pair()
         self.stage.run(pair, "random", 12, 3)
-        logs = list((self.stage.store.folder / "mail" / pair[1]).rglob("mailboxes/*/dbox-Mails/dovecot.index.log"))
-        logs = logs or list((self.stage.store.folder / "mail" / pair[1] / "mail" / "mailboxes").rglob("dovecot.index.log"))
+        logs = list((self.stage.store.folder / "mail" / pair[1] / "mail" / "mailboxes").rglob("dovecot.index.log"))
+        self.assertTrue(logs)
         with contextlib.ExitStack() as stack:
             for path in logs:
                 fcntl.lockf(stack.enter_context(open(path, "r+b")), fcntl.LOCK_EX)
@@ -300,23 +297,14 @@ class Watcher(Session):
                 return
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--keep", action="store_true", help="keep the folder with log and mail")
-    parser.add_argument("tests", nargs="*")
-    options = parser.parse_args()
-    stage = ApplyTest.stage = Stage(options.build)
-    try:
-        program = unittest.main(argv=[sys.argv[0], "-v", *options.tests], exit=False)
-    finally:
-        stage.site.down(keep=options.keep)
-        if options.keep:
-            print(stage.folder)
-        else:
-            shutil.rmtree(stage.folder)
-    sys.exit(not program.result.wasSuccessful())
+def setUpModule():
+    ApplyTest.stage = Stage(BUILD)
+
+
+def tearDownModule():
+    ApplyTest.stage.site.down()
+    shutil.rmtree(ApplyTest.stage.folder)
 
 
 if __name__ == "__main__":
-    main()
+    unittest.main(verbosity=2)

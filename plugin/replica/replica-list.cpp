@@ -60,15 +60,15 @@ bool is_selectable(const struct mailbox_list_index_node *node) {
            (node->flags & (MAILBOX_LIST_INDEX_FLAG_NONEXISTENT | MAILBOX_LIST_INDEX_FLAG_NOSELECT)) == 0;
 }
 
-template <class Super> int run_super(struct mailbox_list *list, Super super) {
+template <class Super> int run_super(struct mailbox_list *list, Super super, const Number &number) {
     replica_list(list)->changing = true;
-    int ret = super();
+    int ret = super(number);
     replica_list(list)->changing = false;
     return ret;
 }
 
 template <class Super> int change_past_log(struct mailbox_list *list, Super super) {
-    int ret = run_super(list, super);
+    int ret = run_super(list, super, {});
     if (ret == 0) (void)api_of(list).list_unlogged_set(list);
     return ret;
 }
@@ -81,11 +81,10 @@ struct Told {
 
 // One change of a list, under its lock: describe, ask, do, tell.
 //   describe(Told &): 1, or 0 where super is going to refuse, or -1 with the error set; runs only on a source
-//   super(): Dovecot's own; its errors are where it sets them
-//   settle(number): after super and before the list's mark
-template <class Describe, class Super, class Settle>
-int change_list(struct mailbox_list *list, struct mailbox *box, Describe describe, Super super, Settle settle) {
-    if (!is_ours(list)) return super();
+//   super(number): Dovecot's own; its errors are where it sets them. No number: not told to the log
+template <class Describe, class Super>
+int change_list(struct mailbox_list *list, struct mailbox *box, Describe describe, Super super) {
+    if (!is_ours(list)) return super(Number());
     Standing standing = look(list, list->ns->user->event);
     if (standing.kind == Standing::Kind::not_replicated) return change_past_log(list, super);
     if (standing.kind == Standing::Kind::refused) {
@@ -94,7 +93,7 @@ int change_list(struct mailbox_list *list, struct mailbox *box, Describe describ
     }
 
     Told told;
-    if (int ret = describe(told); ret <= 0) return ret < 0 ? -1 : super();
+    if (int ret = describe(told); ret <= 0) return ret < 0 ? -1 : super(Number());
     Number number;
     switch (callout_list_commit(nullptr, list, told.kind, told.subject, std::move(told.payload), &number)) {
     case CalloutAnswer::refused:
@@ -105,8 +104,7 @@ int change_list(struct mailbox_list *list, struct mailbox *box, Describe describ
     case CalloutAnswer::numbered:
         break;
     }
-    int ret = run_super(list, super);
-    if (ret == 0) ret = settle(number);
+    int ret = run_super(list, super, number);
     if (ret == 0 && api_of(list).list_mark_set(list, number) < 0) ret = list_error(list, box);
     callout_list_done(nullptr, list, ret == 0);
     return ret;
@@ -127,13 +125,6 @@ int sync_directories(struct mailbox *box) {
     }
     return 0;
 }
-
-int settle_created(struct mailbox *box, const Number &number) {
-    if (mailbox_open(box) < 0 || api_of(box->list).mark_set(box, number, true) < 0) return -1;
-    return sync_directories(box);
-}
-
-constexpr auto settle_nothing = [](const Number &) { return 0; };
 
 // DELETE waits for the saves that have their number and not their commit yet: they hold the index lock. Later ones are
 // refused by the agent, so nothing is added to the mailbox between this and super.
@@ -177,9 +168,8 @@ int list_delete_dir(struct mailbox_list *list, const char *name) {
             ChangeKind::list_delete, {}, encode(ListDelete{{}, components(list, mailbox_list_get_vname(list, name))})};
         return 1;
     };
-    int ret = change_list(
-        list, nullptr, describe, [&] { return replica_list(list)->module_ctx.super.delete_dir(list, name); },
-        settle_nothing);
+    int ret = change_list(list, nullptr, describe,
+                          [&](const Number &) { return replica_list(list)->module_ctx.super.delete_dir(list, name); });
     mailbox_list_unlock(list);
     return ret;
 }
@@ -284,9 +274,12 @@ int list_create_box(struct mailbox *box, const struct mailbox_update *update, bo
         told = {ChangeKind::list_create, change.mailbox, encode(change)};
         return 1;
     };
-    return change_list(
-        list, box, describe, [&] { return super_of(box).create_box(box, update, directory); },
-        [&](const Number &number) { return directory ? 0 : settle_created(box, number); });
+    auto super = [&](const Number &number) {
+        reinterpret_cast<CboxStorage *>(box->storage)->api->first_mark_set(box, number);
+        int ret = super_of(box).create_box(box, update, directory);
+        return ret == 0 && !directory && !number.none() ? sync_directories(box) : ret;
+    };
+    return change_list(list, box, describe, super);
 }
 
 int list_delete_box(struct mailbox *box) {
@@ -304,7 +297,7 @@ int list_delete_box(struct mailbox *box) {
         told = {ChangeKind::list_delete, change.mailbox, encode(change)};
         return 1;
     };
-    auto super = [&] {
+    auto super = [&](const Number &) {
         bool told = lock.has_value();
         lock.reset();
         if (told) api_of(list).deleting_set(box, true);
@@ -312,13 +305,13 @@ int list_delete_box(struct mailbox *box) {
         if (told) api_of(list).deleting_set(box, false);
         return ret;
     };
-    return change_list(list, box, describe, super, settle_nothing);
+    return change_list(list, box, describe, super);
 }
 
 int list_rename_box(struct mailbox *src, struct mailbox *dest) {
     struct mailbox_list *list = src->list;
-    auto super = [&] { return super_of(src).rename_box(src, dest); };
-    if (list != dest->list) return super(); // refused: this layout renames within a namespace only
+    auto super = [&](const Number &) { return super_of(src).rename_box(src, dest); };
+    if (list != dest->list) return super({}); // refused: this layout renames within a namespace only
     auto describe = [&](Told &told) {
         struct mailbox_list_index_node *node;
         if (find_node(list, src->name, &node) < 0) return list_error(list, src);
@@ -331,16 +324,16 @@ int list_rename_box(struct mailbox *src, struct mailbox *dest) {
         told = {ChangeKind::list_rename, {}, encode(change)};
         return 1;
     };
-    return change_list(list, src, describe, super, settle_nothing);
+    return change_list(list, src, describe, super);
 }
 
 int list_set_subscribed(struct mailbox *box, bool set) {
-    auto super = [&] { return super_of(box).set_subscribed(box, set); };
+    auto super = [&](const Number &) { return super_of(box).set_subscribed(box, set); };
     // As the driver does: a namespace without subscriptions of its own keeps them in another.
     struct mail_namespace *ns = box->list->ns;
     if ((ns->flags & NAMESPACE_FLAG_SUBSCRIPTIONS) == 0)
         ns = mail_namespace_find_subscribable(ns->user->namespaces, box->vname);
-    if (ns == nullptr) return super();
+    if (ns == nullptr) return super({});
 
     struct mailbox_list *list = ns->list;
     if (mailbox_list_lock(list) < 0) return list_error(list, box);
@@ -348,7 +341,7 @@ int list_set_subscribed(struct mailbox *box, bool set) {
         told = {ChangeKind::list_subscription, {}, encode(ListSubscription{components(list, box->vname), set})};
         return 1;
     };
-    int ret = change_list(list, box, describe, super, settle_nothing);
+    int ret = change_list(list, box, describe, super);
     mailbox_list_unlock(list);
     return ret;
 }

@@ -49,18 +49,19 @@ class Weight(PluginTest):
         plain = Host(replica=False)
         plain.start()
         try:
-            _, without = self.pid_and_session(plain, None)
-            session, with_plugin = self.pid_and_session(self.host, "source")
-            grown = self.private_dirty_kb(with_plugin) - self.private_dirty_kb(without)
-            print(f"private dirty memory: {self.private_dirty_kb(without)} kB, with the plugin {grown} kB more")
+            without = min(self.private_dirty_kb(self.imap_pid(plain, None)) for _ in range(3))
+            pids = [self.imap_pid(self.host, "source") for _ in range(3)]
+            grown = min(map(self.private_dirty_kb, pids)) - without
+            print(f"private dirty memory: {without} kB, with the plugin {grown} kB more")
             self.assertLess(grown, self.LIMIT_KB)
-            self.assertEqual(len(os.listdir(f"/proc/{with_plugin}/task")), 1)
+            for pid in pids:
+                self.assertEqual(len(os.listdir(f"/proc/{pid}/task")), 1)
         finally:
             plain.stop()
             shutil.rmtree(plain.folder)
 
-    def pid_and_session(self, host, role):
-        """An imap process that did a bit of everything. The session is kept: it keeps the process."""
+    def imap_pid(self, host, role):
+        """An imap process that did a bit of everything, and lives until the end of the test."""
         before = set(self.imap_pids(host))
         user = host.user(role)
         imap = host.imap(user)
@@ -70,7 +71,7 @@ class Weight(PluginTest):
         imap.expect("STORE 1 +FLAGS (\\Seen)")
         pid, = set(self.imap_pids(host)) - before
         self.addCleanup(imap.logout)
-        return imap, pid
+        return pid
 
     @staticmethod
     def imap_pids(host):

@@ -12,6 +12,7 @@ constexpr bool legal(RecordKind kind) { return kind >= RecordKind::open && kind 
 // At least one change, and at most one of an object.
 static bool distinct(const std::vector<Change> &changes) {
     std::vector<const Object *> objects;
+    objects.reserve(changes.size());
     for (const Change &change : changes)
         objects.push_back(&change.object);
     std::sort(objects.begin(), objects.end(), [](auto a, auto b) { return *a < *b; });

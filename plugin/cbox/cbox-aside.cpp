@@ -78,6 +78,13 @@ int rescue(struct mailbox *box, const std::string &dir) {
     });
 }
 
+// Who idles watches the live log's file, and is told nothing when its directory is renamed, but when its size is set.
+void wake_watchers(struct mailbox *box, const std::string &dir) {
+    const std::string log = index_file(box, dir, ".log");
+    struct stat st;
+    if (stat(log.c_str(), &st) == 0 && truncate(log.c_str(), st.st_size) < 0) (void)failed(box, "truncate", log);
+}
+
 } // namespace
 
 std::string aside_path(struct mailbox *box) { return std::string(box->index->dir) + ".cbox-build"; }
@@ -125,6 +132,7 @@ int aside_exchange(struct mailbox *box, const std::string &dir) {
 
 int aside_remove(struct mailbox *box, const std::string &dir) {
     if (rescue(box, dir) < 0) return -1;
+    wake_watchers(box, dir);
     const char *error;
     if (unlink_directory(dir.c_str(), UNLINK_DIRECTORY_FLAG_RMDIR, &error) < 0 && errno != ENOENT) {
         mailbox_set_critical(box, "cbox: %s", error);

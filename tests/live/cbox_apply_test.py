@@ -141,13 +141,19 @@ class ApplyTest(unittest.TestCase):
         print(self.stage.run(self.stage.pair(), "bench", 100000))
 
     def test_an_idling_client_sees_what_is_applied(self):
+        self.idle_while("steps", 8, 10)
+
+    def test_an_idling_client_sees_an_exchange(self):
+        self.idle_while("exchange", 1, 8)
+
+    def idle_while(self, *arguments):
         pair = self.stage.pair()
         self.stage.run(pair, "random", 7, 1)
-        with self.stage.store.imap(pair[1]) as client:
+        with self.stage.store.imap(pair[1], timeout=10) as client:  # Dovecot looks by itself every 30 s
             client.select("Box")
             tag = client.begin("IDLE")
             self.assertTrue(client.line().startswith(b"+"))
-            self.stage.run(pair, "steps", 8, 10)
+            self.stage.run(pair, *arguments)
             while not re.match(rb"\* \d+ (EXISTS|EXPUNGE|FETCH)", client.line()):
                 pass
             client.send(b"DONE\r\n")
@@ -213,7 +219,10 @@ class ApplyTest(unittest.TestCase):
     def seen(self, user):
         with self.stage.store.imap(user) as client:
             client.expect("ENABLE CONDSTORE")
+            counters = next(client.expect("STATUS Box (MESSAGES UIDNEXT HIGHESTMODSEQ)").named("STATUS"))[1]
             selected = client.select("Box")
+            self.assertEqual(counters, ["MESSAGES", next(selected.named("EXISTS"))[0], "UIDNEXT",
+                                        selected.code_of("UIDNEXT")[0], "HIGHESTMODSEQ", str(highest_modseq(selected))])
             mails = client.fetch("1:*", "(UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE X-GUID)")
             for mail in mails:
                 mail["FLAGS"] = sorted(flag for flag in mail["FLAGS"] if flag != "\\Recent")

@@ -5,43 +5,44 @@ namespace replica {
 
 namespace {
 
+Outcome no_mailbox(Account &account, const NumberedChange &numbered, const Error &error) {
+    if (error.code == Code::gone) return mailbox_is_missing(account, numbered.change.object, numbered.number);
+    return Outcome::of(error);
+}
+
 Outcome apply_mailbox(Account &account, const NumberedChange &numbered) {
     const Change &change = numbered.change;
     auto decoded = decode<MailboxChange>(change.payload);
     if (!decoded) return {Verdict::failed, "a change cannot be decoded: " + decoded.error().message};
-    // Twice: a mailbox that we have open may have been exchanged or deleted by another process.
+    auto where = account.covered(change.object.ns_prefix);
+    if (!where) return {Verdict::failed, where.error().message};
+    auto box = account.mailbox(change.object);
+    if (!box) return no_mailbox(account, numbered, box.error());
     Outcome outcome;
-    for (bool again : {false, true}) {
-        auto box = account.mailbox(change.object);
-        if (!box && box.error().code == Code::gone) return mailbox_is_missing(account, change.object, numbered.number);
-        if (!box) return Outcome::of(box.error());
-        auto where = account.covered(change.object.ns_prefix);
-        if (!where) return Outcome::of(where.error());
-        outcome = {};
-        outcome.verdict = where->api->apply(*box, numbered.number, change.previous, *decoded, lock_ms, &outcome.text);
-        if (outcome.verdict == Verdict::applied || outcome.verdict == Verdict::skipped) break;
-        account.close(change.object);
-        if (again || outcome.verdict == Verdict::wanted || outcome.verdict == Verdict::diverged) break;
-        if (outcome.verdict == Verdict::retry) break;
-    }
-    return outcome;
+    outcome.verdict = where->api->apply(*box, numbered.number, change.previous, *decoded, lock_ms, &outcome.text);
+    if (outcome.verdict == Verdict::applied || outcome.verdict == Verdict::skipped) return outcome;
+    account.close(change.object); // another process may have deleted it, or its index is broken
+    if (outcome.verdict != Verdict::retry) return outcome;
+    box = account.mailbox(change.object);
+    return box ? outcome : no_mailbox(account, numbered, box.error());
 }
 
 // A SNAPSHOT of the source's own log only says where its index stands.
 Outcome snapshot_at_source(const CboxApi &api, struct mailbox *box, const Mark &mark, const NumberedChange &numbered) {
-    if (mark.number >= numbered.number && !mark.unlogged) return {Verdict::skipped, {}};
-    if (mark.number > numbered.number) return {Verdict::skipped, {}};
-    if (mark.number != numbered.change.previous && mark.number != numbered.number)
+    if (mark.number >= numbered.number) return {Verdict::skipped, {}};
+    if (mark.number != numbered.change.previous)
         return {mark.number < numbered.change.previous ? Verdict::wanted : Verdict::diverged,
                 "the mailbox is at " + to_string(mark.number)};
-    if (api.mark_set(box, numbered.number, true) < 0) return Outcome::of(storage_error(box, "cannot mark"));
+    if (api.mark_set(box, numbered.number, false) < 0) return Outcome::of(storage_error(box, "cannot mark"));
     return {};
 }
 
 Outcome snapshot_at_destination(Account &account, const CboxApi &api, struct mailbox *box, const Mark &mark,
                                 const NumberedChange &numbered, const SnapshotChange &snapshot) {
     const Change &change = numbered.change;
-    Chain chain = mark.number.none() ? Chain::wanted : judge_chain(mark, change.previous, numbered.number);
+    Chain chain = judge_chain(mark, change.previous, numbered.number);
+    // What the source committed past the log is in the bulk alone.
+    if (chain == Chain::apply && (mark.number.none() || snapshot.unlogged)) chain = Chain::wanted;
     if (chain == Chain::wanted && !mark.unlogged) {
         struct mailbox_status status;
         if (mailbox_get_status(box, STATUS_MESSAGES, &status) < 0)
@@ -65,8 +66,7 @@ Outcome apply_snapshot(Account &account, Role role, const NumberedChange &number
     auto decoded = decode<SnapshotChange>(change.payload);
     if (!decoded) return {Verdict::failed, "a SNAPSHOT cannot be decoded: " + decoded.error().message};
     auto box = account.mailbox(change.object);
-    if (!box && box.error().code == Code::gone) return mailbox_is_missing(account, change.object, numbered.number);
-    if (!box) return Outcome::of(box.error());
+    if (!box) return no_mailbox(account, numbered, box.error());
     auto where = account.covered(change.object.ns_prefix);
     if (!where) return Outcome::of(where.error());
     Mark mark;

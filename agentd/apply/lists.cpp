@@ -24,8 +24,6 @@ Outcome decide(const Mark &mark, Role role, const Number &number, const Change &
         if (role == Role::source && mark.number == change.previous) chain = Chain::apply; // clears `unlogged`
         if (role == Role::destination && !mark.unlogged) chain = Chain::apply;            // heals, whatever was missed
     }
-    if (change.kind == ChangeKind::list_snapshot && role == Role::source && mark.unlogged && mark.number == number)
-        chain = Chain::apply;
     switch (chain) {
     case Chain::apply:
         return {};

@@ -35,7 +35,9 @@ private:
     Outcome move(const Guid &guid, const std::string &from, const std::string &to);
     Outcome remove_box(struct mailbox *box);
     Outcome move_aside(const ListCreate &wanted, const std::set<Guid> &guids);
+    Outcome leave_directory(const Guid &guid, const std::string &directory);
     Outcome remove_absent(const std::vector<ListCreate> &wanted);
+    Outcome remove_directories(const std::vector<ListCreate> &wanted);
     Outcome subscribe_exactly(const std::vector<MailboxName> &wanted);
 
     Account &account_;

@@ -7,11 +7,7 @@ namespace replica {
 
 namespace {
 
-// Deeper names first, so that a directory is empty when its turn comes.
-void deepest_first(std::vector<Listed> &listed) {
-    std::stable_sort(listed.begin(), listed.end(),
-                     [](const Listed &a, const Listed &b) { return a.name.size() > b.name.size(); });
-}
+const std::string aside_prefix = "replica-aside-"; // only while the list lock is held
 
 std::set<Guid> guids_of(const std::vector<ListCreate> &mailboxes) {
     std::set<Guid> guids;
@@ -36,26 +32,17 @@ Outcome ListChange::merge(const ListSnapshot &change) {
         if (outcome.verdict == Verdict::applied) outcome = place(mailbox);
         if (outcome.verdict != Verdict::applied) return outcome;
     }
-    return subscribe_exactly(change.subscriptions);
+    outcome = remove_directories(change.mailboxes);
+    return outcome.verdict == Verdict::applied ? subscribe_exactly(change.subscriptions) : outcome;
 }
 
 Outcome ListChange::remove_absent(const std::vector<ListCreate> &wanted) {
     auto listed = list_mailboxes(where_);
     if (!listed) return Outcome::of(listed.error());
     std::set<Guid> guids = guids_of(wanted);
-    std::set<MailboxName> names;
-    for (const ListCreate &mailbox : wanted)
-        names.insert(mailbox.name);
-
-    deepest_first(*listed);
     for (const Listed &mailbox : *listed) {
-        if (mailbox.guid.empty() ? names.contains(mailbox.name) : guids.contains(mailbox.guid)) continue;
+        if (mailbox.guid.empty() || guids.contains(mailbox.guid)) continue;
         AllocatedBox box(where_.list, mailbox.vname);
-        if (mailbox.guid.empty()) {
-            where_.api->deleting_set(box, true);
-            (void)mailbox_delete(box); // not, if something that is wanted is below it
-            continue;
-        }
         Mark mark;
         struct mailbox_status status;
         if (mailbox_open(box) < 0 || where_.api->mark_get(box, &mark) < 0 ||
@@ -71,22 +58,60 @@ Outcome ListChange::remove_absent(const std::vector<ListCreate> &wanted) {
     return {};
 }
 
-// Another mailbox that is wanted too has the name as yet: out of the way, until its own turn.
+// Directories with nothing below them, until there are only wanted ones: one that goes may leave another such above it.
+Outcome ListChange::remove_directories(const std::vector<ListCreate> &wanted) {
+    std::set<MailboxName> names;
+    for (const ListCreate &mailbox : wanted)
+        names.insert(mailbox.name);
+    for (bool removed = true; removed;) {
+        removed = false;
+        auto listed = list_mailboxes(where_);
+        if (!listed) return Outcome::of(listed.error());
+        for (const Listed &directory : *listed) {
+            if (!directory.guid.empty() || names.contains(directory.name)) continue;
+            AllocatedBox box(where_.list, directory.vname);
+            removed = mailbox_delete(box) == 0 || removed; // not, if something is below it
+        }
+    }
+    return {};
+}
+
+// What has the name as yet goes out of the way: another mailbox that is wanted too, until its own turn, or a directory
+// with the mailboxes below it, which leave it at theirs.
 Outcome ListChange::move_aside(const ListCreate &wanted, const std::set<Guid> &guids) {
     auto vname = vname_of(where_.ns, wanted.name);
     if (!vname) return Outcome::of(vname.error());
     AllocatedBox box(where_.list, *vname);
     enum mailbox_existence existence;
-    struct mailbox_metadata metadata;
     if (mailbox_exists(box, false, &existence) < 0) return Outcome::of(storage_error(box, "cannot look for"));
+    if (existence == MAILBOX_EXISTENCE_NOSELECT && !wanted.mailbox.empty())
+        return leave_directory(wanted.mailbox, *vname);
     if (existence != MAILBOX_EXISTENCE_SELECT) return {};
+
+    struct mailbox_metadata metadata;
     if (mailbox_get_metadata(box, MAILBOX_METADATA_GUID, &metadata) < 0)
         return Outcome::of(storage_error(box, "cannot open"));
     Guid occupant = Guid::from(metadata.guid);
     if (occupant == wanted.mailbox || !guids.contains(occupant)) return {};
-    auto aside = vname_of(where_.ns, {"replica-aside-" + to_hex(occupant)});
-    if (!aside) return Outcome::of(aside.error());
-    return move(occupant, *vname, *aside);
+    auto aside = vname_of(where_.ns, {aside_prefix + to_hex(occupant)});
+    return aside ? move(occupant, *vname, *aside) : Outcome::of(aside.error());
+}
+
+// `directory` is the name that the mailbox gets: it may itself stand below it.
+Outcome ListChange::leave_directory(const Guid &guid, const std::string &directory) {
+    auto found = find_mailbox(where_.list, guid);
+    if (!found)
+        return found.error().code == Code::gone ? Outcome{} : Outcome::of(found.error()); // made anew in its place
+    AllocatedBox mailbox(*found);
+    auto aside = vname_of(where_.ns, {aside_prefix + to_hex(guid)});
+    auto aside_directory = vname_of(where_.ns, {aside_prefix + to_hex(guid) + "-below"});
+    if (!aside || !aside_directory) return Outcome::of(aside ? aside_directory.error() : aside.error());
+    Outcome outcome = move(guid, mailbox_get_vname(mailbox), *aside);
+    if (outcome.verdict != Verdict::applied) return outcome;
+    AllocatedBox rest(where_.list, directory);
+    enum mailbox_existence existence;
+    if (mailbox_exists(rest, false, &existence) < 0) return Outcome::of(storage_error(rest, "cannot look for"));
+    return existence == MAILBOX_EXISTENCE_NONE ? Outcome{} : move({}, directory, *aside_directory);
 }
 
 Outcome ListChange::subscribe_exactly(const std::vector<MailboxName> &wanted) {

@@ -69,18 +69,19 @@ MailboxName name_of(struct mail_namespace *ns, std::string_view vname) {
 Result<std::vector<Listed>> list_mailboxes(const Covered &where) {
     std::vector<Listed> found;
     if (mailbox_list_index_refresh_force(where.list) < 0) return list_error(where.list, "cannot read the mailbox list");
-    int ret = iterate(where, iterate_existing, [&](const struct mailbox_info &info) {
-        if ((info.flags & MAILBOX_NONEXISTENT) != 0) return 0;
-        Listed listed;
-        listed.vname = info.vname;
-        listed.name = name_of(where.ns, info.vname);
-        if ((info.flags & MAILBOX_NOSELECT) == 0) {
-            int described = describe(where, listed);
-            if (described <= 0) return described;
-        }
-        found.push_back(std::move(listed));
-        return 0;
-    });
+    int ret =
+        iterate(where, iterate_existing | MAILBOX_LIST_ITER_RETURN_CHILDREN, [&](const struct mailbox_info &info) {
+            if ((info.flags & MAILBOX_NONEXISTENT) != 0 && (info.flags & MAILBOX_NOCHILDREN) == 0) return 0;
+            Listed listed;
+            listed.vname = info.vname;
+            listed.name = name_of(where.ns, info.vname);
+            if ((info.flags & (MAILBOX_NOSELECT | MAILBOX_NONEXISTENT)) == 0) {
+                int described = describe(where, listed);
+                if (described <= 0) return described;
+            }
+            found.push_back(std::move(listed));
+            return 0;
+        });
     if (ret < 0) return list_error(where.list, "cannot list the mailboxes");
     return found;
 }

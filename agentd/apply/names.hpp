@@ -9,7 +9,7 @@ Result<std::string> vname_of(struct mail_namespace *ns, const MailboxName &name)
 MailboxName name_of(struct mail_namespace *ns, std::string_view vname);
 
 struct Listed {
-    Guid guid; // none: a \NoSelect directory that was made as such
+    Guid guid; // none: a directory, made as such or left without anything below it
     MailboxName name;
     std::string vname;
     uint32_t uid_validity = 0;

@@ -1,4 +1,5 @@
 // The source's side: the list as one change, a mailbox as SNAPSHOT and bulk. Both call out as any mail process does.
+#include "agentd/apply/file.hpp"
 #include "agentd/apply/worker.hpp"
 
 namespace replica {
@@ -42,6 +43,22 @@ Outcome commit_list(const Covered &where, Number *number_r) {
     return outcome;
 }
 
+// What the log never had must not be lost in a power cut once a SNAPSHOT's number stands for it.
+Result<void> make_durable(const Account &account, struct mailbox *box) {
+    const char *path;
+    if (mailbox_get_path_to(box, MAILBOX_LIST_PATH_TYPE_INDEX, &path) <= 0) return storage_error(box, "no index of");
+    std::string dir = path;
+    for (const char *suffix : {".log", ""}) {
+        auto file = UniqueFd::open(dir + "/" + box->index_prefix + suffix, O_RDONLY);
+        if (!file && file.error().code == Code::gone) continue;
+        if (!file) return file.error();
+        if (::fsync(file->get()) < 0) return system_error("fsync", dir);
+    }
+    for (; dir.size() >= account.mail_root().size(); dir.resize(dir.rfind('/')))
+        if (auto synced = sync_directory(dir); !synced) return synced;
+    return {};
+}
+
 } // namespace
 
 Outcome snapshot_list(Account &account, const std::string &ns_prefix, Number *number_r) {
@@ -61,6 +78,10 @@ Outcome snapshot_mailbox(Account &account, const SnapshotMailbox &request, const
     auto box = account.mailbox(request.object);
     if (!box && box.error().code == Code::gone) return {Verdict::skipped, box.error().message};
     if (!box) return Outcome::of(box.error());
+    Mark mark;
+    if (where->api->mark_get(*box, &mark) < 0) return Outcome::of(storage_error(*box, "cannot read the mark of"));
+    if (mark.number.none() || mark.unlogged)
+        if (auto durable = make_durable(account, *box); !durable) return Outcome::of(durable.error());
     CboxSnapshot *snapshot = where->api->snapshot_begin(*box, request.snapshot, number_r);
     if (snapshot == nullptr) {
         Error error = storage_error(*box, "no snapshot of");

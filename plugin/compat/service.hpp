@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstring>
 #include <set>
+#include <span>
 #include <unistd.h>
 
 extern "C" {
@@ -52,10 +53,9 @@ inline struct mail_storage_service_ctx *user_service_init() {
 }
 
 // For a program that is started by hand and opens several users.
-inline constexpr auto standalone_flags = static_cast<enum master_service_flags>(
-    MASTER_SERVICE_FLAG_STANDALONE
+inline constexpr auto standalone_flags = static_cast<enum master_service_flags>(MASTER_SERVICE_FLAG_STANDALONE
 #if !REPLICA_DOVECOT_24
-    | MASTER_SERVICE_FLAG_KEEP_CONFIG_OPEN
+                                                                                | MASTER_SERVICE_FLAG_KEEP_CONFIG_OPEN
 #endif
 );
 

@@ -1,11 +1,14 @@
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
+#include <set>
 #include "plugin/cbox/cbox-driver.hpp"
 
 namespace replica {
 
 namespace {
 
-constexpr size_t probe_bytes_max = 64 * 1024;
+constexpr size_t probe_bytes_max = 64 * 1024, known_directories_max = 16384;
 
 void crc_init(void *context) { *static_cast<uint32_t *>(context) = 0; }
 void crc_loop(void *context, const void *data, size_t size) {
@@ -107,20 +110,45 @@ void cbox_blob_delete(CboxStorage *storage, struct event *event, const Guid &blo
     fs_file_deinit(&file);
 }
 
+static std::set<std::array<uint64_t, 4>> known_directories;
+
+// Whether this process has made this very directory's own name durable before. Its birth tells it from a later one with
+// the same inode number.
+static bool name_is_durable(int dir_fd) {
+    struct statx st;
+    if (statx(dir_fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0 || (st.stx_mask & STATX_BTIME) == 0)
+        return false;
+    if (known_directories.size() >= known_directories_max) known_directories.clear();
+    uint64_t device = uint64_t(st.stx_dev_major) << 32 | st.stx_dev_minor;
+    return !known_directories.insert({device, st.stx_ino, uint64_t(st.stx_btime.tv_sec), st.stx_btime.tv_nsec}).second;
+}
+
+// 1: and its name may not be durable yet, 0: it is.
+static int sync_directory(CboxStorage *storage, const char *dir) {
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd == -1 || fsync(fd) < 0) {
+        mail_storage_set_critical(&storage->storage, "fsync(%s) failed: %m", dir);
+        i_close_fd(&fd);
+        return -1;
+    }
+    int ret = name_is_durable(fd) ? 0 : 1;
+    i_close_fd(&fd);
+    return ret;
+}
+
 int cbox_blob_sync_directories(CboxStorage *storage, const char *path) {
     if (strcmp(fs_get_root_driver(storage->fs), "posix") != 0 || path == nullptr || *path != '/') return 0;
-    // <root>/<account>/<2 hex>/<blob>: two directories may be new, and their names stand in the one above. What is not
-    // dirty costs next to nothing.
+    // <root>/<account>/<2 hex>/<blob>: two directories may be new, and their names stand in the one above.
     std::string dir = path;
-    for (int level = 0; level < 3; level++) {
+    int ret = 1;
+    for (int level = 0; level < 3 && ret > 0; level++) {
         dir.resize(dir.rfind('/'));
         if (dir.empty()) break;
-        if (fdatasync_path(dir.c_str()) < 0) {
-            mail_storage_set_critical(&storage->storage, "fdatasync_path(%s) failed: %m", dir.c_str());
-            return -1;
-        }
+        ret = sync_directory(storage, dir.c_str());
     }
-    return 0;
+    if (ret >= 0) return 0;
+    known_directories.clear(); // what stands below the one that failed is not durable after all
+    return -1;
 }
 
 const char *cbox_blob_root(struct mail_storage *storage) { return cbox_storage(storage)->fs_settings; }

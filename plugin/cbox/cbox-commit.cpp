@@ -326,13 +326,14 @@ static int flush_unlogged(struct mailbox *box) {
     Mark mark = cbox_mark_read(view, cbox_mailbox(box)->mark_ext_id);
     mail_index_view_close(&view);
     if (!mark.number.none() && !mark.unlogged) return 0;
+    // The log through the descriptor that holds the lock: closing another one would drop an fcntl lock.
     std::string dir = mailbox_get_index_path(box), index = dir + "/" + box->index_prefix;
-    for (const auto &path : {index, index + ".log.2", index + ".log", dir}) {
-        if (fdatasync_path(path.c_str()) == 0 || errno == ENOENT) continue;
-        mailbox_set_critical(box, "fdatasync_path(%s) failed: %m", path.c_str());
-        return -1;
-    }
-    return 0;
+    int ret = fdatasync(box->index->log->head->fd);
+    for (const auto &path : {index, index + ".log.2", dir})
+        if (ret == 0) ret = fdatasync_path(path.c_str()) < 0 && errno != ENOENT ? -1 : 0;
+    if (ret == 0) return 0;
+    mailbox_set_critical(box, "fdatasync(%s) failed: %m", index.c_str());
+    return -1;
 }
 
 // No clear?: the agent has asked for this snapshot, and would wait for it.

@@ -143,7 +143,8 @@ void describe_flags(CboxRun &run) {
         array_foreach(&trans->updates, update) {
             uint8_t add = update->add_flags & MAIL_FLAGS_NONRECENT,
                     remove = update->remove_flags & MAIL_FLAGS_NONRECENT;
-            if (add == 0 && remove == 0) continue;
+            // Flags that a reader keeps in an index of their own raise the MODSEQ here.
+            if (add == 0 && remove == 0 && (update->add_flags & MAIL_INDEX_MAIL_FLAG_UPDATE_MODSEQ) == 0) continue;
             ranges.clear();
             for (uint32_t seq = update->uid1; seq <= update->uid2; seq++)
                 add_uid(ranges, uid_of(run, seq));

@@ -4,11 +4,14 @@
 usage: cbox_driver_test.py [unittest arguments], as root; REPLICA_BUILD_DIR names the build directory.
 """
 import os
+import random
 import re
+import signal
+import struct
 import sys
 import threading
-import time
 import unittest
+import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cbox_site import Site, message, wait_for  # noqa: E402
@@ -178,11 +181,11 @@ class OnSite(unittest.TestCase):
   quota = count:User quota
   quota_vsizes = yes
 """
-    count = 0
+    extra, count = "", 0
 
     @classmethod
     def setUpClass(cls):
-        cls.site = Site(BUILD, plugins=cls.plugins, plugin_settings=cls.settings).start()
+        cls.site = Site(BUILD, plugins=cls.plugins, plugin_settings=cls.settings, extra=cls.extra).start()
 
     @classmethod
     def tearDownClass(cls):
@@ -255,7 +258,6 @@ class Predicted(OnSite):
         self.assertEqual([["s:comment", "y"], ["p:comment", None]], sorted(self.commits()[-1]["attributes"], reverse=True))
 
     def test_of_a_random_walk(self):
-        import random
         random.seed(5)
         imap = self.site.imap(self.user)
         imap.ok("ENABLE CONDSTORE")
@@ -724,6 +726,157 @@ class Bodies(OnSite):
             self.assertNotRegex(site.log(), BAD_LOG)
         finally:
             site.remove()
+
+
+class Page(OnSite):
+    """docs/formats/cbox.md, read by a program that shares no code with the driver."""
+
+    def test_a_blob_is_what_its_page_says(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("by the page", "one\r\ntwo\r\n"), date="01-Feb-2003 04:05:06 +0000")
+        append, uid_validity = self.commits()[-1]["appends"][0], self.commits()[-1]["uid_validity"]
+        path = next(p for p in self.site.blob_files() if p.endswith(append["blob"]))
+        with open(path, "rb") as f:
+            blob = f.read()
+        size, crc, end = struct.unpack(">II8s", blob[-16:])
+        body, trailer = blob[:-size], blob[-size:]
+        self.assertEqual((b"cboxtail", crc), (end, zlib.crc32(trailer[:-12])))
+        begin, version, reserved, stored, physical, virtual, account, mailbox, guid, uid, received, saved, order, uidl = \
+            struct.unpack(">8sHHQQQ16s16s16sIIIII", trailer[:104])
+        self.assertEqual((b"cboxblob", 1, 0, 0, 0, 0), (begin, version, reserved, uid, order, uidl))
+        self.assertEqual(zlib.crc32(body), struct.unpack(">I", trailer[104:108])[0])
+        self.assertEqual([len(body)] * 3, [stored, physical, virtual])
+        self.assertEqual((append["guid"], append["received"], append["saved"]), (guid.hex(), received, saved))
+        self.assertEqual(1044072306, received)
+        self.assertIn(mailbox.hex(), self.site.doveadm("mailbox", "status", "-u", self.user, "guid", "INBOX"))
+        self.assertEqual("%s/%s/%s" % (account.hex(), append["blob"][:2], append["blob"]), "/".join(path.split("/")[-3:]))
+        self.assertTrue(body.endswith(b"one\r\ntwo\r\n") and uid_validity)
+
+
+class Shared(OnSite):
+    plugins = ("acl", "lazy_expunge", "notify", "mail_log")
+    settings = "acl = vfile\n  lazy_expunge = .EXPUNGED\n"
+    extra = """
+namespace shared {
+  type = shared
+  prefix = shared/%%u/
+  separator = /
+  location = cbox:%%h/mail:LAYOUT=index:INDEXPVT=~/shared/%%u
+  subscriptions = no
+  list = children
+}
+namespace archive {
+  prefix = archive/
+  separator = /
+  location = cbox:~/archive:LAYOUT=fs
+}
+protocol imap {
+  mail_plugins = $mail_plugins imap_acl
+}
+"""
+
+    def test_copies_across_accounts_have_bodies_of_their_own(self):
+        owner, guest = self.user, self.user + "guest"
+        alice = self.site.imap(owner)
+        alice.ok("CREATE Team")
+        alice.append("Team", message("team", "for the team\r\n"))
+        alice.ok("SETACL Team %s lrswite" % guest)
+        bob = self.site.imap(guest)
+        bob.ok("SELECT shared/%s/Team" % owner)
+        self.assertIn("for the team", bob.ok("FETCH 1 BODY.PEEK[TEXT]")[0][0])
+        bob.ok("COPY 1 INBOX")
+        bob.append("shared/%s/Team" % owner, message("from bob"))
+        accounts = {c["appends"][0]["blob"]: c["mailbox"] for c in self.commits() if c["appends"]}
+        prefixes = {}
+        for path in self.site.blob_files():
+            if os.path.basename(path) in accounts:
+                prefixes.setdefault(path.split("/")[-3], []).append(accounts[os.path.basename(path)])
+        self.assertEqual([["INBOX"], ["Team", "shared/%s/Team" % owner]], sorted(sorted(p) for p in prefixes.values()))
+        # A flag that the reader keeps for itself raises the owner's MODSEQ and nothing else.
+        bob.ok("STORE 1 +FLAGS (\\Seen)")
+        self.assertEqual([[[1, 1], 0, 0]], self.commits()[-1]["flags"])
+        self.assertEqual(self.commits()[-1]["modseq"], alice.highest_modseq("Team"))
+        alice.ok("SELECT Team")
+        self.assertNotIn("\\Seen", alice.ok("FETCH 1 FLAGS")[0][0])
+
+    def test_what_is_expunged_lazily_is_copied_first(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("lazy", "not yet\r\n"))
+        imap.ok("SELECT INBOX")
+        imap.ok("STORE 1 +FLAGS (\\Deleted)")
+        imap.ok("EXPUNGE")
+        imap.ok("SELECT .EXPUNGED")
+        self.assertIn("not yet", imap.ok("FETCH 1 BODY.PEEK[TEXT]")[0][0])
+
+    def test_another_layout(self):
+        imap = self.site.imap(self.user)
+        imap.ok("CREATE archive/2020/Deep")
+        imap.append("INBOX", message("old"))
+        imap.ok("SELECT INBOX")
+        imap.ok("MOVE 1 archive/2020/Deep")
+        imap.ok("RENAME archive/2020 archive/2021")
+        self.assertEqual(["old"], self.subjects(self.user, "archive/2021/Deep"))
+        imap.ok("DELETE archive/2021/Deep")
+
+    def test_two_way_sync_with_another_format(self):
+        mdbox = "mdbox:%s/%s/other" % (self.site.mail, self.user)
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("one"))
+        self.site.doveadm("sync", "-u", self.user, mdbox)
+        self.site.doveadm("-o", "mail_location=" + mdbox, "flags", "add", "-u", self.user, "\\Flagged", "mailbox", "INBOX", "all")
+        self.site.doveadm("-o", "mail_location=" + mdbox, "save", "-u", self.user, "-m", "INBOX", stdin=message("two").decode())
+        imap.append("INBOX", message("three"))
+        self.site.doveadm("sync", "-u", self.user, mdbox)
+        self.assertEqual(["one", "three", "two"], sorted(self.subjects(self.user)))
+        self.assertIn("\\Flagged", self.site.doveadm("fetch", "-u", self.user, "flags", "mailbox", "INBOX", "uid", "1"))
+
+
+class Killed(OnSite):
+    """SIGKILL at any moment: whatever was acknowledged is there, each mark belongs to what its index holds."""
+
+    def test_processes_in_mid_load(self):
+        acknowledged, stop = [], threading.Event()
+
+        def write(n):
+            k = 0
+            while not stop.is_set():
+                try:
+                    imap = self.site.imap(self.user)
+                    while not stop.is_set():
+                        k += 1
+                        imap.append("INBOX", message("k%d.%d" % (n, k)), "$K")
+                        acknowledged.append("k%d.%d" % (n, k))
+                        if k % 3 == 0:
+                            imap.ok("SELECT INBOX")
+                            imap.ok("STORE 1 +FLAGS (\\Flagged)")
+                            imap.ok("STORE 1 -FLAGS (\\Flagged)")
+                except (EOFError, OSError):
+                    pass
+        threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        random.seed(7)
+        for kill in range(25):
+            before = len(acknowledged)
+            wait_for(lambda: len(acknowledged) >= before + 4, "four more appends")
+            pids = {c["pid"] for c in self.site.calls("commit")[-8:]}
+            try:
+                os.kill(random.choice(sorted(pids)), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        stop.set()
+        for thread in threads:
+            thread.join()
+        there = self.subjects(self.user)
+        self.assertEqual([], sorted(set(acknowledged) - set(there)))
+        self.assertEqual(len(there), len(set(there)))
+        commits = self.commits("INBOX")
+        numbers = [c["number"] for c in commits]
+        # A number that a killed process got is the only one that no later mark names.
+        for commit, later in zip(commits, commits[1:]):
+            self.assertIn(later["mark"], numbers[:numbers.index(later["number"])])
+            if later["mark"] != commit["number"]:
+                self.assertNotIn(commit["number"], [c["mark"] for c in commits])
 
 
 class Deliveries(OnSite):

@@ -46,7 +46,7 @@ def mail_user():
 
 
 class Site:
-    def __init__(self, build, driver="cbox", plugins=(), plugin_settings="", blobs=None):
+    def __init__(self, build, driver="cbox", plugins=(), plugin_settings="", extra="", blobs=None):
         self.build, self.driver = build, driver
         self.dir = tempfile.mkdtemp(prefix="cbox-site-")
         os.chmod(self.dir, 0o755)
@@ -60,7 +60,7 @@ class Site:
         self.modules()
         self.config = self.dir + "/dovecot.conf"
         with open(self.config, "w") as f:
-            f.write(self.config_text(plugins, plugin_settings))
+            f.write(self.config_text(plugins, plugin_settings) + extra)
         self.process = None
 
     def own(self, path):
@@ -111,7 +111,6 @@ mail_plugin_dir = {self.dir}/modules
 mail_plugins = {" ".join(own + list(plugins))}
 mail_attribute_dict = file:%h/attributes
 mail_max_userip_connections = 100
-# Bodies as clients send them; no cached field decides what a test sees.
 namespace inbox {{
   inbox = yes
   separator = /

@@ -1,10 +1,11 @@
-// The destination's side of one account: hands what counts to the workers, in order, and knows what is wanted (design 6
-// and 7). Promises: a change is passed on once per life, in the log's order; the position that may be stored never
-// passes a change that is not in the indexes, nor the SNAPSHOT of an open collection; one bad account stops itself
-// only. One request is at the worker at a time: behind a change that must be tried again, a later one of its object
-// would look like a break of the chain. Bounded: the caller stops reading the place while full() (back-pressure); a
-// batch has at most `window` changes. Keep: whoever stores storable() stores describe()'s wanted objects with it, in
-// one transaction.
+// The destination's side of one account: hands what counts to the workers, in order, and knows what is wanted (design
+// 6 and 7).
+// Promises: a change is passed on once per life, in the log's order; the position that may be stored never passes a
+// change that is not in the indexes, nor the SNAPSHOT of an open collection; one bad account stops itself only.
+// One request is at the worker at a time: behind a change that must be tried again, a later one of its object would
+// look like a break of the chain.
+// Bounded: the caller stops reading the place while full() (back-pressure); a batch has at most `window` changes.
+// Keep: whoever stores storable() stores wanted() with it, in one transaction.
 #pragma once
 #include "agentd/core/effects.hpp"
 #include "agentd/core/log_reader.hpp"
@@ -47,10 +48,12 @@ public:
     Number storable() const; // applied(), held back by open snapshots
     std::optional<int64_t> oldest_needed_offset() const; // of what is not storable yet
     bool full() const { return queue_.size() >= queue_max || queue_bytes_ >= queue_bytes_max; }
-    bool idle() const { return queue_.empty(); } // nothing queued, nothing at a worker
+    bool idle() const { return queue_.empty(); }               // nothing queued, nothing at a worker
+    const std::set<Object> &wanted() const { return wanted_; } // to be stored: those with an open collection included
     // For the control log and status: changed since the last call?
     bool take_changed() { return std::exchange(changed_, false); }
-    // Position (applied), phase, wanted, reason, progress. Wanted are objects without an open collection.
+    // Position (applied), phase, wanted, reason, progress. Named are wanted objects without an open collection: the
+    // others are on their way.
     void describe(DestinationState &) const;
 
 private:
@@ -115,7 +118,7 @@ private:
     std::optional<Time> failing_since_;
 
     bool wants_everything_, initial_, stopped_ = false, changed_ = true;
-    std::set<Object> wanted_; // those with an open collection included
+    std::set<Object> wanted_;
     std::map<Object, Collection> open_;
     uint64_t mails_done_ = 0; // of what was built
     std::string reason_;

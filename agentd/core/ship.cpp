@@ -145,14 +145,14 @@ bool Ship::is_own(const Entry &entry) const {
 
 void Ship::counted(Time now, const Entry &entry) {
     if (phase_ == Phase::closed) return;
-    Number before = std::exchange(position_, entry.number);
+    position_ = entry.number;
     if (entry.record.kind == RecordKind::changes) {
         bool own = is_own(entry);
         if (unsettled_ && unsettled_->number == entry.number) effects_.settled(key_, entry.number);
         if (own)
-            acknowledge(entry, before);
+            acknowledge(entry);
         else
-            take_foreign(entry, before);
+            take_foreign(entry);
         for (const auto &change : entry.record.changes)
             if (auto deleted = deleted_by(change)) {
                 unconfirmed_.settle(*deleted);
@@ -162,16 +162,16 @@ void Ship::counted(Time now, const Entry &entry) {
     go_on(now);
 }
 
-void Ship::acknowledge(const Entry &entry, const Number &before) {
+void Ship::acknowledge(const Entry &entry) {
     for (auto &offer : unsettled_->offers) {
-        unconfirmed_.add(entry, before, offer.change, offer.client_gone ? std::nullopt : std::optional(offer.owner));
+        unconfirmed_.add(entry, offer.change, offer.client_gone ? std::nullopt : std::optional(offer.owner));
         if (!offer.client_gone) effects_.send(offer.owner.client, Ack{offer.owner.request, entry.number});
     }
     unsettled_.reset();
 }
 
 // A former life's record, or one that came first under our number: it counts, and nobody here will commit it.
-void Ship::take_foreign(const Entry &entry, const Number &before) {
+void Ship::take_foreign(const Entry &entry) {
     std::deque<Offer> void_offers;
     if (unsettled_ && unsettled_->number == entry.number) {
         for (auto &offer : unsettled_->offers) {
@@ -182,7 +182,7 @@ void Ship::take_foreign(const Entry &entry, const Number &before) {
     }
     for (const auto &change : entry.record.changes) {
         assign(change, entry.number);
-        unconfirmed_.add(entry, before, change, std::nullopt);
+        unconfirmed_.add(entry, change, std::nullopt);
     }
     waiting_.insert(waiting_.begin(), std::make_move_iterator(void_offers.begin()),
                     std::make_move_iterator(void_offers.end()));

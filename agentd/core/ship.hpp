@@ -90,8 +90,8 @@ private:
     void assign(const Change &, const Number &);
     void unassign(const Change &);
     void seal();
-    void acknowledge(const Entry &, const Number &before);
-    void take_foreign(const Entry &, const Number &before);
+    void acknowledge(const Entry &);
+    void take_foreign(const Entry &);
     void refuse_if_objectionable(std::deque<Offer> &);
     bool is_own(const Entry &) const;
     void refuse(const Offer &, const Refusal &);

@@ -26,8 +26,8 @@ static bool ends_batch(Verdict verdict) { return verdict == Verdict::retry || ve
 Unconfirmed::Unconfirmed(std::string account, Effects &effects, std::function<void()> moved)
     : account_(std::move(account)), effects_(effects), moved_(std::move(moved)) {}
 
-void Unconfirmed::add(const Entry &entry, const Number &before, const Change &change, std::optional<Owner> owner) {
-    kept_.push_back({entry.number, before, entry.offset, change, owner});
+void Unconfirmed::add(const Entry &entry, const Change &change, std::optional<Owner> owner) {
+    kept_.push_back({entry.number, entry.offset, change, owner});
 }
 
 void Unconfirmed::done(const Owner &owner, bool ok) {
@@ -160,7 +160,8 @@ bool Unconfirmed::idle() const {
 
 std::optional<Number> Unconfirmed::settled() const {
     if (kept_.empty()) return {};
-    return kept_.front().before;
+    Number oldest = kept_.front().number;
+    return Number{oldest.epoch, oldest.sequence - 1};
 }
 
 std::optional<int64_t> Unconfirmed::oldest_offset() const {

@@ -36,8 +36,8 @@ public:
     // `moved` is called after a roll-forward came back: something left, or an object stopped.
     Unconfirmed(std::string account, Effects &effects, std::function<void()> moved);
 
-    // A change that counts: `before` is the number that counted before its record.
-    void add(const Entry &entry, const Number &before, const Change &change, std::optional<Owner> owner);
+    void add(const Entry &entry, const Change &change, std::optional<Owner> owner); // a change that counts
+
     void done(const Owner &owner, bool ok);
     void client_gone(ClientId client);
     void settle(const Object &object); // its mark is at the last number, or it was deleted: nothing of it is open
@@ -57,7 +57,7 @@ public:
 
 private:
     struct Kept {
-        Number number, before;
+        Number number;
         int64_t offset;
         Change change;
         std::optional<Owner> owner;

@@ -92,6 +92,8 @@ int main(int argc, char **argv) {
     master_service = master_service_init("cbox-tool", replica::compat::standalone_flags, &argc, &argv, "");
     if (master_getopt(master_service) > 0) return 2;
     master_service_init_log(master_service);
+    const char *error;
+    if (replica::compat::standalone_settings_read(&error) < 0) i_fatal("%s", error);
     master_service_init_finish(master_service);
     struct mail_storage_service_ctx *ctx = replica::compat::user_service_init();
     int ret = replica::test::run(ctx, argc - optind, argv + optind);

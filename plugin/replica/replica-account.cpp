@@ -172,6 +172,18 @@ void agent_close() {
     the_agent = nullptr;
 }
 
+AgentReply offer(struct mailbox_list *list, const Mark &mark, Change change) {
+    AgentClient &client = agent(list->ns->user);
+    change.previous = mark.number;
+    if (!mark.unlogged || change.kind == ChangeKind::snapshot || change.kind == ChangeKind::list_snapshot)
+        return client.commit(account_name(list), mark, std::move(change));
+    client.ask_for_clear(account_name(list), change.object, mark);
+    AgentReply reply;
+    reply.reason = Reason::behind;
+    reply.text = "it has changes that are in no log, and needs a snapshot first";
+    return reply;
+}
+
 const char *refusal(struct event *event, const AgentReply &reply) {
     if (reply.known)
         e_debug(event, "replica_refused reason=%s: %s", reason_name(reply.reason), reply.text.c_str());

@@ -83,10 +83,19 @@ AgentReply AgentClient::commit(const std::string &account, const Mark &mark, Cha
 }
 
 void AgentClient::done(const Ticket &ticket, bool ok) {
-    if (fd_ < 0 || ticket.connection != connection_) return;
-    std::string frame = encode_frame(ClientFrame(Done{ticket.request, ok}));
-    ssize_t sent = ::send(fd_, frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent != static_cast<ssize_t>(frame.size())) disconnect(); // half a frame would poison the stream
+    if (ticket.connection == connection_) tell(Done{ticket.request, ok});
+}
+
+void AgentClient::ask_for_clear(const std::string &account, const Object &object, const Mark &mark) {
+    tell(Clear{++last_request_, account, object, mark});
+}
+
+// What no answer is awaited to. If the agent is not there, nobody else would be told either.
+void AgentClient::tell(const ClientFrame &frame) {
+    if (fd_ < 0) return;
+    std::string bytes = encode_frame(frame);
+    ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent != static_cast<ssize_t>(bytes.size())) disconnect(); // half a frame would poison the stream
 }
 
 AgentReply AgentClient::ask(uint64_t request, const std::string &frame, milliseconds wait) {

@@ -55,10 +55,13 @@ public:
                      std::chrono::milliseconds wait);
     AgentReply commit(const std::string &account, const Mark &mark, Change change);
     void done(const Ticket &ticket, bool ok);
+    // Asks for what makes an object clear, without waiting for it: the caller has a lock and refuses.
+    void ask_for_clear(const std::string &account, const Object &object, const Mark &mark);
     std::chrono::milliseconds ack_timeout() const { return config_.ack_timeout; }
 
 private:
     enum class Outcome : uint8_t { ok, lost, timeout };
+    void tell(const ClientFrame &frame);
     AgentReply ask(uint64_t request, const std::string &frame, std::chrono::milliseconds wait);
     Outcome connect(Clock::time_point deadline);
     Outcome send(std::string_view bytes, Clock::time_point deadline);

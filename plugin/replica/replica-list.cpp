@@ -232,8 +232,7 @@ CalloutAnswer callout_list_commit(void *, struct mailbox_list *list, ChangeKind 
     const char *error = standing.user_error;
     if (standing.kind == Standing::Kind::source) {
         if (api_of(list).list_mark_get(list, &mark) < 0) return CalloutAnswer::refused;
-        Change change{list_object(list), kind, subject, mark.number, std::move(payload)};
-        AgentReply reply = agent(list->ns->user).commit(account_name(list), mark, std::move(change));
+        AgentReply reply = offer(list, mark, {list_object(list), kind, subject, {}, std::move(payload)});
         if (reply.reason == Reason::none) {
             replica_list(list)->ticket = reply.ticket;
             *number_r = reply.number;

@@ -89,9 +89,8 @@ CalloutAnswer callout_commit(void *, CboxPending &pending, Number *number_r) {
     Change change;
     if (object_of(box, &change.object) < 0) return CalloutAnswer::refused;
     change.kind = pending.kind;
-    change.previous = pending.mark.number;
     change.payload = payload_of(pending);
-    AgentReply reply = agent(box->storage->user).commit(account_name(box->list), pending.mark, std::move(change));
+    AgentReply reply = offer(box->list, pending.mark, std::move(change));
     if (reply.reason != Reason::none) {
         refuse(box, refusal(box->event, reply));
         return reply.in_doubt ? CalloutAnswer::in_doubt : CalloutAnswer::refused;

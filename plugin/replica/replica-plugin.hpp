@@ -31,6 +31,9 @@ void account_opened(struct mail_namespace *namespaces); // the check of the boot
 
 AgentClient &agent(struct mail_user *user); // one for the process, made when first needed
 void agent_close();
+// Under the object's lock: the change offered to the agent. An `unlogged` object takes none before its SNAPSHOT: a
+// change in doubt on top of what no log has could not be rolled forward.
+AgentReply offer(struct mailbox_list *list, const Mark &mark, Change change);
 // The sentence for the client, beginning with a response code; the detail goes to the log, once.
 const char *refusal(struct event *event, const AgentReply &reply);
 

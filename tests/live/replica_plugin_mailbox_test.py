@@ -6,6 +6,7 @@ import sys
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from live.fake_agent import NO_GUID  # noqa: E402
 from live.plugin_host import (  # noqa: E402,F401
     ADDRESS, MAIL, PASSWORD, PluginTest, refuse, setUpModule, tearDownModule)
 from support import clients  # noqa: E402
@@ -119,6 +120,23 @@ class Mailbox(PluginTest):
         self.agent.obey(on_change=lambda c, f: c.refuse(f, "behind", "sentence of the agent"))
         self.assert_unavailable(imap.command("STORE 1 +FLAGS (\\Seen)"))
         self.assertEqual(self.host.new_log().count("sentence of the agent"), 1)
+
+    def test_what_was_changed_past_the_log_takes_no_change_before_its_snapshot(self):
+        user, imap = self.session(mails=1)
+        imap.select("INBOX")
+        self.host.set_role(user, None)
+        imap.expect("STORE 1 +FLAGS (\\Flagged)")
+        imap.expect("CREATE box")
+        self.host.set_role(user, "source")
+        for command, object_ in (("STORE 1 +FLAGS (\\Seen)", "mailbox"), ("CREATE other", "list")):
+            with self.subTest(command):
+                self.agent.take()
+                self.assert_unavailable(imap.command(command))
+                self.agent.wait_for(lambda frames: frames and frames[-1]["frame"] == "clear")
+                frames = self.agent.take()
+                self.assertEqual({f["frame"] for f in frames}, {"clear"})
+                self.assertTrue(all(f["unlogged"] for f in frames))
+                self.assertEqual(frames[-1]["object"][1] == NO_GUID, object_ == "list")
 
     def test_a_change_of_the_guid_is_refused_and_other_updates_are_changes(self):
         user, imap = self.session(mails=1)

@@ -261,6 +261,24 @@ TEST(AgentClient, AChangeWhoseConnectionIsLostIsOfferedOnceMoreAndNotTwice) {
     EXPECT_FALSE(next.in_doubt);
 }
 
+TEST(AgentClient, WhatIsAskedWithoutWaitingIsNotTakenForTheNextAnswer) {
+    ScriptedAgent agent({[](Connection &connection) {
+        connection.expect<Hello>();
+        auto first = connection.expect<Clear>();
+        connection.send(Answer{first.request, Reason::none, ""});
+        auto asked = connection.expect<Clear>();
+        EXPECT_TRUE(asked.mark.unlogged);
+        auto change = connection.expect<ChangeFrame>();
+        connection.send(Answer{asked.request, Reason::stopped, "late"});
+        connection.send(Ack{change.request, {1, 5}});
+    }});
+    AgentClient client(agent.config());
+    client.ask_for_clear("a@x", mailbox_object, {{1, 4}, true}); // not connected: nobody is told
+    client.clear("a@x", mailbox_object, {}, milliseconds(2000));
+    client.ask_for_clear("a@x", mailbox_object, {{1, 4}, true});
+    EXPECT_EQ(client.commit("a@x", {}, some_change()).number, (Number{1, 5}));
+}
+
 TEST(AgentClient, ARefusalOfTheSecondCopySaysNothingOfTheFirst) {
     ScriptedAgent agent({[](Connection &connection) {
                              connection.expect<Hello>();

@@ -12,11 +12,21 @@ import shutil
 import smtplib
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import unittest
 
 STOCK_MODULES = "/usr/lib/dovecot/modules"
 PASSWORD = "secret"
+
+
+def build_dir():
+    """Where our modules were built: REPLICA_BUILD_DIR."""
+    path = os.environ.get("REPLICA_BUILD_DIR")
+    if not path:
+        sys.exit("REPLICA_BUILD_DIR must name the build directory; run as root")
+    return os.path.abspath(path)
 
 
 def free_port():
@@ -313,3 +323,47 @@ class Imap:
 def message(subject, body="Hello\r\n", headers=""):
     return ("From: a@example.com\r\nTo: b@example.com\r\nSubject: %s\r\n%sMessage-Id: <%s@example.com>\r\n\r\n%s"
             % (subject, headers, subject.replace(" ", "."), body)).encode()
+
+
+MIXED = message("mixed", headers="MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n", body=(
+    "--x\r\nContent-Type: text/plain\r\n\r\nfirst\r\n--x\r\nContent-Type: application/octet-stream\r\n"
+    "Content-Transfer-Encoding: base64\r\n\r\nAAECAwQ=\r\n--x--\r\n"))
+BAD_LOG = re.compile(r"Panic|Fatal(?!.*killed with signal 9)|Corrupted|fscking|assert", re.IGNORECASE)
+
+
+class OnSite(unittest.TestCase):
+    """Each test has a user of its own on one site."""
+    plugins, settings = ("acl", "quota", "notify", "mail_log"), """
+  acl = vfile
+  quota = count:User quota
+  quota_vsizes = yes
+"""
+    extra, count = "", 0
+
+    @classmethod
+    def setUpClass(cls):
+        cls.site = Site(build_dir(), plugins=cls.plugins, plugin_settings=cls.settings, extra=cls.extra).start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.site.remove()
+
+    def setUp(self):
+        OnSite.count += 1
+        self.user = "user%d" % OnSite.count
+        self.site.answer("number")
+
+    def tearDown(self):
+        self.assertNotRegex(self.site.log(), BAD_LOG)
+
+    def subjects(self, user, mailbox="INBOX"):
+        out = self.site.doveadm("fetch", "-u", user, "hdr.subject", "mailbox", mailbox)
+        return re.findall(r"^hdr.subject: (.*)$", out, re.M)
+
+    def commits(self, mailbox=None):
+        return self.site.calls("commit", mailbox)
+
+
+def run():
+    build_dir()
+    unittest.main(verbosity=2)

@@ -78,10 +78,11 @@ inline int standalone_settings_read([[maybe_unused]] const char **error_r) {
 #if REPLICA_DOVECOT_24
 // Settings of the site, no user's. Past the macro of that name, whose casts are C's.
 template <class Settings>
-int site_settings(const struct setting_parser_info *info, const Settings **settings_r, const char **error_r) {
+int site_settings(const struct setting_parser_info *info, enum settings_get_flags flags, const Settings **settings_r,
+                  const char **error_r) {
     const void *settings = nullptr;
-    int ret = (settings_get)(master_service_get_event(master_service), info, static_cast<settings_get_flags>(0),
-                             __FILE__, __LINE__, &settings, error_r);
+    int ret =
+        (settings_get)(master_service_get_event(master_service), info, flags, __FILE__, __LINE__, &settings, error_r);
     *settings_r = static_cast<const Settings *>(settings);
     return ret;
 }
@@ -104,7 +105,7 @@ inline int user_open(struct mail_storage_service_ctx *ctx, const char *username,
     input.username = username;
 #if REPLICA_DOVECOT_24
     const struct mail_user_settings *site;
-    if (site_settings(&mail_user_setting_parser_info, &site, error_r) < 0) return -1;
+    if (site_settings(&mail_user_setting_parser_info, SETTINGS_GET_FLAG_NO_EXPAND, &site, error_r) < 0) return -1;
     for (const char *name : std::span(settings_boollist_get(&site->mail_plugins), array_count(&site->mail_plugins)))
         opened_r->site_plugins.append(name).append(" ");
     settings_free(site);
@@ -141,7 +142,9 @@ inline const struct smtp_submit_settings *submit_settings(struct mail_storage_se
     (void)ctx;
     (void)pool;
     const struct smtp_submit_settings *set;
-    return site_settings(&smtp_submit_setting_parser_info, &set, error_r) < 0 ? nullptr : set;
+    return site_settings(&smtp_submit_setting_parser_info, static_cast<settings_get_flags>(0), &set, error_r) < 0
+               ? nullptr
+               : set;
 #else
     struct mail_storage_service_input input = {};
     input.module = "mail";

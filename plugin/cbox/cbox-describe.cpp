@@ -128,8 +128,8 @@ void describe_appends(CboxRun &run) {
         append.saved = record.saved;
         append.flags = rec->flags & MAIL_FLAGS_NONRECENT;
         append.pop3_order = record.pop3_order;
-        for (const auto &saved : save->saved)
-            if (saved.seq == seq) append.pop3_uidl = saved.pop3_uidl;
+        auto saved = std::ranges::lower_bound(save->saved, seq, {}, &CboxSaved::seq);
+        if (saved != save->saved.end() && saved->seq == seq) append.pop3_uidl = saved->pop3_uidl;
         run.change.appends.push_back(std::move(append));
         seq++;
     }

@@ -46,7 +46,7 @@ struct CboxSave {
     uint32_t crc;
     uint32_t seq;
     bool failed, finished;
-    std::vector<CboxSaved> saved;
+    std::vector<CboxSaved> saved; // in sequence order
 };
 inline CboxSave *cbox_save(struct mail_save_context *ctx) { return reinterpret_cast<CboxSave *>(ctx); }
 

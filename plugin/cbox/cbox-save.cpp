@@ -49,31 +49,35 @@ int cbox_save_begin(struct mail_save_context *ctx, struct istream *input) {
     return 0;
 }
 
+// Over quota is the user's matter. All else is ours to mend, a full disk too, so no mail is turned away for good.
+static void set_blob_error(CboxSave *save, int err, const char *error) {
+    struct mail_storage *storage = save->ctx.transaction->box->storage;
+    save->failed = true;
+    errno = err;
+    if (err == EDQUOT && mail_storage_set_error_from_errno(storage)) return;
+    mail_set_critical(save->ctx.dest_mail, "cbox: save failed: %s", error);
+}
+
 int cbox_save_continue(struct mail_save_context *ctx) {
     auto *save = cbox_save(ctx);
     if (save->failed) return -1;
     if (index_storage_save_continue(ctx, save->input, ctx->dest_mail) == 0) return 0;
+    int err = save->crc_output->stream_errno;
     save->failed = true;
+    if (err != 0) set_blob_error(save, err, o_stream_get_error(save->crc_output));
     return -1;
-}
-
-// A full disk is told as stock does; all else is ours to mend, so a mail is not turned away for good.
-static void set_blob_error(CboxSave *save, const char *error) {
-    if (!ENOSPACE(errno) || !mail_storage_set_error_from_errno(save->ctx.transaction->box->storage))
-        mail_set_critical(save->ctx.dest_mail, "cbox: save failed: %s", error);
-    save->failed = true;
 }
 
 static void finish_body(CboxSave *save) {
     auto &data = save->ctx.data;
     int ret = data.output != save->crc_output ? o_stream_finish(data.output) : o_stream_flush(data.output);
-    if (ret < 0) set_blob_error(save, o_stream_get_error(data.output));
+    if (ret < 0 && !save->failed) set_blob_error(save, data.output->stream_errno, o_stream_get_error(data.output));
     if (data.output != save->crc_output) {
         o_stream_ref(save->crc_output);
         o_stream_destroy(&data.output);
     }
     if (o_stream_flush(save->crc_output) < 0 && !save->failed)
-        set_blob_error(save, o_stream_get_error(save->crc_output));
+        set_blob_error(save, save->crc_output->stream_errno, o_stream_get_error(save->crc_output));
     o_stream_unref(&save->crc_output);
     data.output = nullptr;
 }
@@ -119,7 +123,7 @@ static void write_blob(CboxSave *save, const CboxRecord &record) {
     std::string path = o_stream_get_name(save->blob_output);
     o_stream_nsend(save->blob_output, trailer.data(), trailer.size());
     if (fs_write_stream_finish(save->file, &save->blob_output) < 0)
-        set_blob_error(save, fs_file_last_error(save->file));
+        set_blob_error(save, errno, fs_file_last_error(save->file));
     else if (storage->storage.set->parsed_fsync_mode != FSYNC_MODE_NEVER &&
              cbox_blob_sync_directories(storage, path.c_str()) < 0)
         save->failed = true;

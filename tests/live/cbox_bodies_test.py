@@ -167,9 +167,10 @@ class Failures(OnSite):
         with open(account, "w"):
             pass  # a file where the directory should be
         try:
-            _, tagged = imap.command("APPEND INBOX", message("two"))
-            self.assertRegex(tagged, r"^NO \[SERVERBUG\]")
-            self.assertEqual(451, self.site.deliver(message("three"), self.user)[self.user][0])
+            for body in ("short\r\n", "large\r\n" * 9000):
+                _, tagged = imap.command("APPEND INBOX", message("two", body))
+                self.assertRegex(tagged, r"^NO \[SERVERBUG\]")
+                self.assertEqual(451, self.site.deliver(message("three", body), self.user)[self.user][0])
         finally:
             os.unlink(account)
             os.rename(account + ".away", account)

@@ -1,5 +1,6 @@
 // Writer and Reader of the formats in docs/formats: fixed-width integers in network order, blobs with a 32-bit length.
-// Reader is total: past the end, or after any failure, it returns zeros and stays failed; it never allocates beyond its input.
+// Reader is total: past the end, or after any failure, it returns zeros and stays failed; it never allocates beyond its
+// input.
 #pragma once
 #include "lib/base/ids.hpp"
 #include <cstdint>

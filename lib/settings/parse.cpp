@@ -31,9 +31,10 @@ bool known(std::string_view name) {
 
 Error unknown(std::string_view name) {
     auto rows = setting_rows();
+    std::string_view begin = name.substr(0, 64); // no setting is longer
     const SettingRow &nearest =
         *std::min_element(rows.begin(), rows.end(), [&](const SettingRow &a, const SettingRow &b) {
-            return edit_distance(name, a.name) < edit_distance(name, b.name);
+            return edit_distance(begin, a.name) < edit_distance(begin, b.name);
         });
     return Error{Code::invalid, std::string(name) + " is not a setting; the nearest is " + nearest.name};
 }

@@ -32,8 +32,9 @@ enum class ChangeKind : uint8_t {
 struct Change {
     Object object;
     ChangeKind kind = ChangeKind::mailbox;
-    Guid subject;    // the mailbox that a list_create or list_delete is about
-    Number previous; // of the same object; none is legal only in list_create of a first list, list_snapshot and snapshot
+    Guid subject; // the mailbox that a list_create or list_delete is about
+    Number
+        previous; // of the same object; none is legal only in list_create of a first list, list_snapshot and snapshot
     std::string payload;
     bool operator==(const Change &) const = default;
 };
@@ -84,8 +85,8 @@ struct HeaderUpdate { // mailbox_update; 0 = unchanged
     bool operator==(const HeaderUpdate &) const = default;
 };
 
-// One transaction of a mailbox, as it will be committed. `modseq` is predicted under the lock (design: one change has one
-// MODSEQ); an expunge takes modseq + 1. base_modseq is the mailbox's highest before it.
+// One transaction of a mailbox, as it will be committed. `modseq` is predicted under the lock (design: one change has
+// one MODSEQ); an expunge takes modseq + 1. base_modseq is the mailbox's highest before it.
 struct MailboxChange {
     uint64_t base_modseq = 0, modseq = 0;
     uint32_t uid_validity = 0, next_uid = 0; // after the change
@@ -164,7 +165,7 @@ std::string encode(const ListRename &);
 std::string encode(const ListSubscription &);
 std::string encode(const ListSnapshot &);
 std::string encode(const Bulk &);
-std::string encode(const Append &); // what a snapshot's digest runs over
+std::string encode(const Append &);                    // what a snapshot's digest runs over
 template <class T> Result<T> decode(std::string_view); // for each type above and in record.hpp
 
 } // namespace replica

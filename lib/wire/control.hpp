@@ -39,7 +39,7 @@ struct Heartbeat { // one writer: the store
     uint64_t counter = 0; // within the session
     uint64_t time_ms = 0; // wall clock, only for people
     std::string host, base_dir, version, key_check;
-    std::string address; // where a proxy finds the store (replica_address)
+    std::string address;                                 // where a proxy finds the store (replica_address)
     std::vector<std::pair<Place, int64_t>> acknowledged; // highest offset acknowledged, per own place
     uint64_t accounts_source = 0, accounts_destination = 0;
     bool operator==(const Heartbeat &) const = default;
@@ -94,7 +94,8 @@ std::string encode(const ControlValue &); // kind byte, then the value
 template <> Result<ControlValue> decode<ControlValue>(std::string_view);
 
 // Kafka keys. An account record's is written once: version, then store hash, session and counter make it unique.
-std::string account_record_key(const AccountKey &, uint64_t version, std::string_view store_hash, const Session &, uint64_t counter);
+std::string account_record_key(const AccountKey &, uint64_t version, std::string_view store_hash, const Session &,
+                               uint64_t counter);
 std::string heartbeat_key(std::string_view store_hash);
 std::string destination_key(const AccountKey &, std::string_view store_hash);
 std::string operation_key(const Guid &operation);
@@ -102,9 +103,9 @@ std::string check_answer_key(const Guid &operation, std::string_view store_hash)
 // What a key says of itself. None: not a key of the control log.
 struct ControlKey {
     enum class Kind : uint8_t { account_record, heartbeat, destination, operation, check_answer } kind;
-    AccountKey account;   // account_record, destination
-    uint64_t version = 0; // account_record
-    Guid operation;       // operation, check_answer
+    AccountKey account;     // account_record, destination
+    uint64_t version = 0;   // account_record
+    Guid operation;         // operation, check_answer
     std::string store_hash; // all but operation
 };
 std::optional<ControlKey> parse_control_key(std::string_view kafka_key);

@@ -1,5 +1,6 @@
-// Frames of the agent's socket `replica`, between mail processes (client) and agentd. Format: docs/formats/agent-socket.md.
-// On the wire: u32 length of what follows, u8 type, body. A frame is at most frame_bytes_max; larger is a protocol error.
+// Frames of the agent's socket `replica`, between mail processes (client) and agentd. Format:
+// docs/formats/agent-socket.md. On the wire: u32 length of what follows, u8 type, body. A frame is at most
+// frame_bytes_max; larger is a protocol error.
 #pragma once
 #include "lib/wire/record.hpp"
 #include <variant>
@@ -15,8 +16,8 @@ struct Hello {
     std::string service; // "imap", "lmtp", ...
     uint32_t pid = 0;
 };
-// Before any lock: may a change of this object come? Answered by Answer. A list object or a mailbox with its mark as read
-// without a lock; mark none and unlogged tell the agent that a SNAPSHOT is needed first. `create` = the mailbox is yet to be created.
+// Before any lock: may a change of this object come? Answered by Answer. A list object or a mailbox with its mark as
+// read without a lock; mark none and unlogged tell the agent that a SNAPSHOT is needed first.
 struct Clear {
     uint64_t request = 0;
     std::string account;
@@ -69,7 +70,8 @@ std::string encode_frame(const AgentFrame &);
 Result<ClientFrame> decode_client_frame(std::string_view type_and_body);
 Result<AgentFrame> decode_agent_frame(std::string_view type_and_body);
 
-// Takes whole frames out of a stream. Fails (corrupt) on a length of 0 or above the limit; then the connection is to be closed.
+// Takes whole frames out of a stream. Fails (corrupt) on a length of 0 or above the limit; then the connection is to be
+// closed.
 class FrameSplitter {
 public:
     void feed(std::string_view bytes) { buffer_.append(bytes); }

@@ -1,6 +1,7 @@
 // Frames of the worker's socket `replica-apply`, between agentd (client) and a replica-apply process. Format:
-// docs/formats/worker-socket.md. Framing as in frame.hpp. The worker answers requests in order, one Reply each; SnapshotMailbox
-// is answered by any number of BulkOut first. A worker that fails for one account answers `failed` for it and goes on.
+// docs/formats/worker-socket.md. Framing as in frame.hpp. The worker answers requests in order, one Reply each;
+// SnapshotMailbox is answered by any number of BulkOut first. A worker that fails for one account answers `failed` for
+// it and goes on.
 #pragma once
 #include "lib/wire/frame.hpp"
 
@@ -75,17 +76,17 @@ struct Kick { // ends the account's sessions on this store
     uint32_t id = 0;
     std::string account;
 };
-using WorkerRequest = std::variant<WorkerHello, SetRole, Inspect, Probe, Apply, SnapshotList, SnapshotMailbox, Collect, Build,
-                                   Flush, Notify, Kick>;
+using WorkerRequest = std::variant<WorkerHello, SetRole, Inspect, Probe, Apply, SnapshotList, SnapshotMailbox, Collect,
+                                   Build, Flush, Notify, Kick>;
 
 // --- answers ---
 enum class Verdict : uint8_t {
     applied = 0,
-    skipped = 1,  // contained already, or of a mailbox that was deleted since
-    wanted = 2,   // the object needs a snapshot
-    diverged = 3, // kept, not overwritten: the account stops
-    retry = 4,    // a lock was not had within its second, or a temporary failure
-    failed = 5,   // the account stops, the text says why
+    skipped = 1,     // contained already, or of a mailbox that was deleted since
+    wanted = 2,      // the object needs a snapshot
+    diverged = 3,    // kept, not overwritten: the account stops
+    retry = 4,       // a lock was not had within its second, or a temporary failure
+    failed = 5,      // the account stops, the text says why
     list_wanted = 6, // the mailbox is not in the list, though the list's mark is older: the list needs a snapshot
 };
 struct ObjectState {
@@ -99,20 +100,23 @@ struct AccountFacts {
     bool exists = false;
     std::string user; // as userdb returned it
     std::string uid, gid, home, mail_root, blob_root;
-    uint64_t device = 0; // st_dev of mail_root: what a flush has to cover
-    std::string settings;   // what must be equal on both stores: driver, layout, mail_crypt, compress, blob fs; one `name=value` a line
-    std::string unfit;      // why the account cannot have a replica (INBOX not in a cbox namespace, LAYOUT, INDEX=MEMORY), or empty
+    uint64_t device = 0;  // st_dev of mail_root: what a flush has to cover
+    std::string settings; // what must be equal on both stores: driver, layout, mail_crypt, compress, blob fs; one
+                          // `name=value` a line
+    std::string
+        unfit; // why the account cannot have a replica (INBOX not in a cbox namespace, LAYOUT, INDEX=MEMORY), or empty
     std::vector<std::string> not_covered; // namespaces that a replica does not cover, by prefix
     std::vector<ObjectState> objects;     // lists first
 };
 struct Reply {
     uint32_t id = 0;
-    Verdict verdict = Verdict::applied; // of the request as a whole; SetRole, Probe, Flush, ...: applied or failed/retry
-    std::string text;                   // why, if not applied
-    std::vector<Verdict> changes;       // Apply: one for each change up to where it stopped; wanted ones are by position
-    std::optional<AccountFacts> facts;  // Inspect; SetRole too (objects left out)
-    std::string content;                // Probe, reading
-    Number number;                      // SnapshotList, SnapshotMailbox: what the log gave it
+    Verdict verdict =
+        Verdict::applied;              // of the request as a whole; SetRole, Probe, Flush, ...: applied or failed/retry
+    std::string text;                  // why, if not applied
+    std::vector<Verdict> changes;      // Apply: one for each change up to where it stopped; wanted ones are by position
+    std::optional<AccountFacts> facts; // Inspect; SetRole too (objects left out)
+    std::string content;               // Probe, reading
+    Number number;                     // SnapshotList, SnapshotMailbox: what the log gave it
 };
 struct BulkOut { // of a SnapshotMailbox under way
     uint32_t id = 0;

@@ -525,16 +525,17 @@ class Killed(WorkerTest):
             with contextlib.suppress(wire.Lost):
                 return self.worker(self.target)
 
-    def killing(self, done, seed):
-        rng = random.Random(seed)
-        while not done.wait(rng.uniform(0.001, 0.03)):
+    def killing(self, done, longest):
+        rng = random.Random(1)
+        while not done.wait(rng.uniform(0.001, longest)):
             for pid in self.target.processes("replica-apply"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def under_fire(self, work, seed=1):
+    def under_fire(self, work, longest):
+        """`longest`: how long the worker is let alone; more than the longest single request, or it is never done."""
         done = threading.Event()
-        killer = threading.Thread(target=self.killing, args=(done, seed))
+        killer = threading.Thread(target=self.killing, args=(done, longest))
         killer.start()
         try:
             work()
@@ -555,20 +556,20 @@ class Killed(WorkerTest):
                 for i in range(0, len(records), 8):
                     reply = self.insist(lambda worker, i=i: worker.apply(self.user, records[i:i + 8]))
                     self.assertLessEqual(set(reply["changes"]), {"applied", "skipped"}, reply)
-        self.under_fire(work)
+        self.under_fire(work, longest=0.03)
         self.assert_equal_stores()
 
     def test_in_the_middle_of_collecting_and_building(self):
-        imap = self.begin(mails=0)
-        self.source.agent.obey()
-        for i in range(40):
+        imap = self.begin(mails=1)
+        for i in range(39):
             imap.append("INBOX", MAIL % (i, i))
         imap.select("INBOX")
-        for _ in range(7):
+        for _ in range(5):
             imap.expect("COPY 1:* INBOX")
             imap.expect("NOOP")
         self.snapshot_list()
         objects = [s["object"] for s in self.unmarked()]
+        self.assertTrue(objects)
 
         def snapshot(object_):
             before = self.log.of(self.user)[-1]["number"]
@@ -598,9 +599,7 @@ class Killed(WorkerTest):
                 self.assertEqual(set(reply["changes"]), {"wanted"})
             for object_ in objects:
                 snapshot(object_)
-        self.under_fire(work)
-        for a, b in zip(self.source.state(self.user), self.target.state(self.user)):
-            print(len(a), len(b), [x for x in a if x not in b][:3], [x for x in b if x not in a][:3])
+        self.under_fire(work, longest=0.3)
         self.assert_equal_stores()
 
 

@@ -84,13 +84,18 @@ std::string PromoteDriver::incomplete(Item &item) const {
     return {};
 }
 
-// As of now: a living source acknowledges more until it reads the fence.
+// As of now, before an own fence: what is acknowledged of a place behind it is other accounts'. A reader that has left
+// the place at an earlier fence knows all that there is to know.
 void PromoteDriver::note_what_others_know(Item &item, const AccountRecord &record) const {
-    if (auto *at = applied_place(item, record))
+    auto *at = applied_place(item, record);
+    if (at && !context_.local.fence_read(item.account, at->epoch + 1)) {
+        item.read_place = at->place;
+        item.must_read = -1;
         for (auto *store : context_.control.stores())
             for (auto &[place, offset] : store->heartbeat.acknowledged)
                 if (place.partition == at->place.partition && place.topic == at->place.topic)
                     item.must_read = std::max(item.must_read, offset);
+    }
     for (auto &entry : record.destinations)
         if (auto *state = context_.control.destination(item.key, entry.store); state && entry.store != target())
             item.must_apply = std::max(item.must_apply, state->position);
@@ -104,14 +109,13 @@ const EpochPlace *PromoteDriver::applied_place(const Item &item, const AccountRe
 
 // What others know that this store has not read or applied yet. For good: the log lost something.
 std::string PromoteDriver::behind(const Item &item) const {
-    auto &record = *context_.control.account(item.key);
     auto applied = context_.local.applied(item.account);
-    auto *at = applied_place(item, record);
-    if (!at)
+    if (applied.none()) return {}; // the acting source, on the way back: its own fence makes it a reader first
+    if (!applied_place(item, *context_.control.account(item.key)))
         return item.account + ": damaged: where epoch " + std::to_string(applied.epoch) + " is logged is not known";
-    int64_t read = context_.local.read_to(at->place);
+    int64_t read = context_.local.read_to(item.read_place);
     if (read <= item.must_read)
-        return item.account + ": damaged: " + shown(at->place) + " was acknowledged up to offset " +
+        return item.account + ": damaged: " + shown(item.read_place) + " was acknowledged up to offset " +
                std::to_string(item.must_read) + ", but " + target() + " reads it only to offset " +
                std::to_string(read);
     if (applied < item.must_apply)
@@ -210,6 +214,7 @@ Result<AccountRecord> PromoteDriver::promoting(const Item &item, const AccountRe
 }
 
 void PromoteDriver::proposed(Time now, Item &item) {
+    if (context_.local.open_read(item.account, item.epoch)) return activate(now, item); // a former life came this far
     auto problem = incomplete(item);
     if (!problem.empty())
         return end(item, problem + "; its fence was not written, promote it once more, here or elsewhere");
@@ -219,8 +224,10 @@ void PromoteDriver::proposed(Time now, Item &item) {
 void PromoteDriver::fence(Time now, Item &item) {
     enter(now, item, Step::fencing);
     if (!context_.local.fence_read(item.account, item.epoch)) {
+        auto &record = *context_.control.account(item.key);
+        note_what_others_know(item, record);
         std::set<Place> places;
-        for (auto &at : context_.control.account(item.key)->places)
+        for (auto &at : record.places)
             if (at.epoch < item.epoch) places.insert(at.place);
         Record fence;
         fence.kind = RecordKind::fence;
@@ -235,7 +242,6 @@ void PromoteDriver::advance(Time now, Item &item) {
     case Step::fencing:
         if (context_.local.fence_read(item.account, item.epoch)) {
             context_.effects.settled(item.key, Number{item.epoch, 0});
-            note_what_others_know(item, *context_.control.account(item.key));
             enter(now, item, Step::draining);
             drain(now, item);
         } else if (auto problem = is_late(now, item) ? incomplete(item) : ""; !problem.empty()) {

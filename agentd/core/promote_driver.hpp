@@ -36,9 +36,10 @@ private:
         uint64_t base_epoch = 0; // as checked in this life; 0 = it was checked by a former one
         uint64_t epoch = 0;      // the new one
         Proposal proposal;
-        Time since{};           // in this step
-        int64_t must_read = -1; // the highest offset that the old source is known to have acknowledged
-        Number must_apply;      // what another destination is known to have
+        Time since{};     // in this step
+        Place read_place; // where the old source is known to have acknowledged up to offset must_read
+        int64_t must_read = -1;
+        Number must_apply; // what another destination is known to have
         std::string given_up, problem;
     };
 

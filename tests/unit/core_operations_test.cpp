@@ -244,7 +244,7 @@ TEST_F(OperationsTest, ALateDestinationStartsWhereTheSourceIsNow) {
     auto &places = s1.control().account("a@x")->places;
     EXPECT_EQ(places.back(), (EpochPlace{1, {"replica.changes.s1", 0}, 4, 3})); // behind OPEN and three changes
     change(s1, "a@x", 2);
-    EXPECT_EQ(s3.applied("a@x"), (Number{1, 5}));
+    EXPECT_EQ(s3.position("a@x"), (Number{1, 5}));
 }
 
 TEST_F(OperationsTest, TwoDestinationsAtTheSameMomentAreBothSet) {
@@ -337,12 +337,12 @@ TEST_F(OperationsTest, PromotionWithALivingSource) {
     EXPECT_EQ(record->places.back().place, (Place{"replica.changes.s2", 0}));
     EXPECT_FALSE(s1.append("a@x")); // it has read the fence
     change(s2, "a@x", 2);
-    EXPECT_EQ(s1.applied("a@x"), (Number{2, 2}));
-    EXPECT_EQ(s3.applied("a@x"), (Number{2, 2}));
+    EXPECT_EQ(s1.position("a@x"), (Number{2, 2}));
+    EXPECT_EQ(s3.position("a@x"), (Number{2, 2}));
     expect_nothing_lost("a@x");
     EXPECT_EQ(promote(s1, "s1", {"a@x"}), "promotion is complete: s1 is the source of 1 account"); // and back
     change(s1, "a@x");
-    EXPECT_EQ(s2.applied("a@x"), (Number{3, 1}));
+    EXPECT_EQ(s2.position("a@x"), (Number{3, 1}));
     EXPECT_EQ(cluster.truth("a@x").size(), 7u);
     expect_nothing_lost("a@x");
 }
@@ -363,7 +363,7 @@ TEST_F(OperationsTest, PromotionWithADeadSourceTakesTheBestThatIsAliveAndComplet
     s1.start(); // the old source returns as a destination
     cluster.pass(1s);
     EXPECT_FALSE(s1.append("a@x"));
-    EXPECT_EQ(s1.applied("a@x"), (Number{2, 1}));
+    EXPECT_EQ(s1.position("a@x"), (Number{2, 1}));
 }
 
 TEST_F(OperationsTest, PromotionChecksItsRequest) {

@@ -95,7 +95,7 @@ void Store::follow(const AccountRecord &record) {
 void Store::cross(Replica &replica, const AccountRecord &record) {
     auto fence = replica.reader.fenced_by();
     if (fence == 0) return;
-    auto next = std::ranges::find(record.places, fence, &EpochPlace::epoch);
+    auto next = std::ranges::find_if(record.places, [&](auto &place) { return place.epoch >= fence; });
     if (next == record.places.end()) return;
     replica.reader.cross({next->epoch, next->place});
     replica.crossed_epoch = next->epoch;
@@ -225,15 +225,15 @@ bool Store::publish_state() {
         auto *record = control_->account(key);
         bool is_destination = std::ranges::any_of(record->destinations, [&](auto &d) { return d.store == name_; });
         if (!is_destination || replica.acting_epoch == replica.reader.epoch()) continue;
-        Number position = applied(record->account);
-        if (replica.version_published == record->version && replica.published == position) continue;
+        Number at = position(record->account);
+        if (replica.version_published == record->version && replica.published == at) continue;
         replica.version_published = record->version;
-        replica.published = position;
+        replica.published = at;
         DestinationState state;
         state.account = record->account;
         state.store = name_;
         state.version = record->version;
-        state.position = position;
+        state.position = at;
         state.wanted = wanted[record->account];
         state.wants_everything = !initialises && state.wanted.empty();
         bool complete = initialises && state.wanted.empty();
@@ -291,6 +291,11 @@ bool Store::drained(const std::string &account) const {
     return of && of->queue.empty();
 }
 Number Store::applied(const std::string &account) const {
+    auto *of = replica(account);
+    bool acting = of && of->acting_epoch == of->reader.epoch() && of->reader.opened() && of->reader.fenced_by() == 0;
+    return acting ? Number{} : position(account); // the machine that applies is not there then
+}
+Number Store::position(const std::string &account) const {
     auto found = durable_.find(world.key(account));
     return found == durable_.end() ? Number{} : found->second.applied;
 }

@@ -61,7 +61,8 @@ public:
     bool publish_state(); // as destination, if there is news
     void tick() { operations_->tick(world.now); }
     void heartbeat();
-    bool append(const std::string &account); // as source: a change on its way
+    bool append(const std::string &account);           // as source: a change on its way
+    Number position(const std::string &account) const; // what is in its indexes
 
     // --- what a test may bend
     std::map<std::string, AccountFacts> facts; // by account; others exist and are good

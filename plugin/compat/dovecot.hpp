@@ -19,6 +19,7 @@ extern "C" {
 #include "hash-decl.h"
 // HASH_TABLE(const char *, ...) says const twice in C++; without that member the layout is the same.
 #undef HASH_TABLE_UNION
+// NOLINTBEGIN(bugprone-macro-parentheses): these are types
 #define HASH_TABLE_UNION(key_type, value_type)                                                                         \
     {                                                                                                                  \
         struct hash_table *_table;                                                                                     \
@@ -27,6 +28,7 @@ extern "C" {
         value_type _value;                                                                                             \
         value_type *_valuep;                                                                                           \
     }
+// NOLINTEND(bugprone-macro-parentheses)
 #include "array.h"
 #include "mail-storage-private.h"
 #include "mail-storage-hooks.h"

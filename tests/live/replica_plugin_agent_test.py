@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The agent is away, slow or dies; the store is not the source."""
 
+import os
 import pathlib
+import signal
 import sys
 import time
 import unittest
@@ -55,9 +57,11 @@ class Agent(PluginTest):
         user, imap = self.session(mails=1)
 
         def ack_and_die(connection, frame):
-            self.agent.number(connection, frame)
             self.agent.obey()
+            os.kill(connection.pid, signal.SIGSTOP)
+            self.agent.number(connection, frame)
             connection.close()
+            os.kill(connection.pid, signal.SIGCONT)
         self.agent.obey(on_change=ack_and_die)
         self.agent.take()
         self.assertTrue(imap.append("INBOX", MAIL % (1, 1)).ok)
@@ -67,6 +71,35 @@ class Agent(PluginTest):
         done = [f["request"] for f in frames if f["frame"] == "done"]
         changes = [f["request"] for f in frames if f["frame"] == "change"]
         self.assertEqual(done, changes[1:])
+
+    def test_a_mail_process_that_dies_between_ack_and_commit_leaves_its_object_behind(self):
+        user, imap = self.session(mails=1)
+        imap.expect("CREATE old")
+        listed = sorted(line[2] for line in imap.expect('LIST "" *').named("LIST"))
+
+        def ack_and_kill(connection, frame):
+            self.agent.obey()
+            os.kill(connection.pid, signal.SIGSTOP)
+            self.agent.number(connection, frame)
+            os.kill(connection.pid, signal.SIGKILL)
+        for command in (("APPEND INBOX", MAIL % (1, 1)), ("STORE 1 +FLAGS (\\Seen)",), ("CREATE new",), ("DELETE old",),
+                        ("RENAME old new",), ("SUBSCRIBE old",)):
+            with self.subTest(command[0]):
+                session = self.host.imap(user)
+                session.select("INBOX")
+                before = self.agent.numbers.copy()
+                self.agent.obey(on_change=ack_and_kill)
+                with self.assertRaises(OSError):
+                    session.command(*command)
+                # Nothing of it is there, no lock is left, and the object's next change is convicted by its mark.
+                session = self.host.imap(user)
+                session.select("INBOX")
+                self.assertEqual([mail["FLAGS"] for mail in session.fetch("1:*", "(FLAGS)")].count(["\\Seen"]), 0)
+                self.assertEqual(len(session.fetch("1:*", "(UID)")), 1)
+                self.assertEqual(sorted(line[2] for line in session.expect('LIST "" *').named("LIST")), listed)
+                self.assertEqual([line[2] for line in session.expect('LSUB "" *').named("LSUB")], ["Auto"])
+                self.assert_unavailable(session.command(*command))
+                self.agent.numbers = before  # as if it had been taken back: the next command begins anew
 
     def test_a_silent_agent_costs_one_timeout_then_nothing_and_a_probe_ends_it(self):
         user, imap = self.session(mails=1)

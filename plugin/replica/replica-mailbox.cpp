@@ -41,7 +41,7 @@ int mailbox_update_hook(struct mailbox *box, const struct mailbox_update *update
 
 std::string payload_of(CboxPending &pending) {
     if (pending.kind == ChangeKind::snapshot)
-        return encode(SnapshotChange{cbox_of(pending.box)->api->snapshot_id(pending)});
+        return encode(SnapshotChange{cbox_of(pending.box)->api->snapshot_id(pending), pending.mark.unlogged});
     return encode(pending.describe(pending));
 }
 

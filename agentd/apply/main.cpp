@@ -22,7 +22,7 @@ void client_connected(struct master_service_connection *client) {
 }
 
 int run(int argc, char *argv[]) {
-    master_service = master_service_init("replica-apply", MASTER_SERVICE_FLAG_KEEP_CONFIG_OPEN, &argc, &argv, "");
+    master_service = master_service_init("replica-apply", compat::service_flags, &argc, &argv, "");
     if (master_getopt(master_service) > 0) return FATAL_DEFAULT;
     const char *error;
     if (compat::service_settings_read(&error) < 0) i_fatal("Error reading configuration: %s", error);

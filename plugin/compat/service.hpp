@@ -43,6 +43,12 @@ inline constexpr auto user_service_flags = static_cast<enum mail_storage_service
     MAIL_STORAGE_SERVICE_FLAG_NO_LOG_INIT | MAIL_STORAGE_SERVICE_FLAG_NO_CHDIR |
     MAIL_STORAGE_SERVICE_FLAG_NO_IDLE_TIMEOUT);
 
+#if REPLICA_DOVECOT_24
+inline constexpr auto service_flags = static_cast<enum master_service_flags>(0);
+#else
+inline constexpr auto service_flags = MASTER_SERVICE_FLAG_KEEP_CONFIG_OPEN; // read again for each user
+#endif
+
 inline struct mail_storage_service_ctx *user_service_init() {
 #if REPLICA_DOVECOT_24
     return mail_storage_service_init(master_service, user_service_flags);

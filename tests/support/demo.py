@@ -2,7 +2,6 @@
 mid-load while its replica lags by a second, a promotion, and the clients' journal as the judge. demo.sh is its door."""
 
 import argparse
-import json
 import pathlib
 import random
 import sys
@@ -11,7 +10,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from support import corpus, load  # noqa: E402
+from support import corpus, load, replica  # noqa: E402
 from support.compare import compare_stores  # noqa: E402
 from support.journal import Journal, Verdict, judge, observe  # noqa: E402
 from support.mailsite import Site, scratch_folder  # noqa: E402
@@ -78,7 +77,7 @@ class Demo:
         self.screen.step("setAccountDestination, while users would go on")
         names = ",".join(self.users)
         self.say(self.source, "replica", "setAccountDestination", self.destination.name, "10", "accounts", names)
-        wait_until(lambda: self.complete(self.source), 300, "every account is complete at the destination", 0.2)
+        wait_until(lambda: self.complete(self.source, self.destination), 300, "every account is complete at the destination", 0.2)
         self.status()
         self.screen.good("every account's existing mail is at the destination")
 
@@ -131,7 +130,7 @@ class Demo:
     def promote(self):
         self.screen.step("promoteAccounts at the destination")
         self.say(self.destination, "replica", "promoteAccounts", "source_mail_host", self.source.name)
-        wait_until(self.promoted, 120, "every account is active at the new source", 0.1)
+        wait_until(lambda: replica.active(self.destination, self.users), 120, "every account is active at the new source", 0.1)
         self.downtime = time.monotonic() - self.killed
         self.status()
         self.screen.good(f"{self.destination.name} is the source of all {len(self.users)} accounts")
@@ -157,7 +156,7 @@ class Demo:
     def return_of_the_source(self):
         self.screen.step("The dead source comes back, as a destination")
         self.site.start(self.source.name)
-        wait_until(lambda: self.complete(self.destination), 120, f"{self.source.name} is complete as a destination", 0.2)
+        wait_until(lambda: self.complete(self.destination, self.source), 120, f"{self.source.name} is complete as a destination", 0.2)
         found = self.last_differences()
         self.figures.append(("differences between the two stores, at the end", len(found), not found))
         for sentence in found[:10]:
@@ -182,21 +181,13 @@ class Demo:
 
     # --- helpers ---
 
-    def complete(self, source):
-        rows = self.rows(source)
+    def complete(self, source, destination):
+        rows = replica.status(source)
         done = sum(int(row["mails_done"] or 0) for row in rows)
         total = sum(int(row["mails_total"] or 0) for row in rows)
-        complete = [row for row in rows if row["phase"] == "complete"]
-        self.screen.progress(min(done, total), total + 1, f"mails in snapshots, {len(complete)}/{len(self.users)} accounts complete")
-        return len(complete) == len(self.users)
-
-    def promoted(self):
-        rows = self.rows(self.destination)
-        mine = {row["account"] for row in rows if row["mailHost"] == self.destination.name and row["state"] == "active"}
-        return mine >= set(self.users)
-
-    def rows(self, store):
-        return json.loads(store.doveadm("-f", "json", "replica", "getAccountStatus").stdout or "[]")
+        whole = sum(row["phase"] == "complete" for row in rows)
+        self.screen.progress(min(done, total), total + 1, f"mails in snapshots, {whole}/{len(self.users)} accounts complete")
+        return replica.complete(source, destination, self.users)
 
     def say(self, store, *command):
         shown = " ".join(word if len(word) < 50 else word[:44] + "..." for word in command)
@@ -211,7 +202,7 @@ class Demo:
         store = self.destination if self.killed else self.source
         self.screen.note(f"{self.screen.paint('2', store.name + ' #')} doveadm replica getAccountStatus")
         columns = ("account", "mailHost", "epoch", "state", "replicaServer", "priority", "available", "phase", "position", "lag_changes", "lag_seconds")
-        rows = [columns] + [tuple(str(row.get(column, "")) for column in columns) for row in self.rows(store)]
+        rows = [columns] + [tuple(str(row.get(column, "")) for column in columns) for row in replica.status(store)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
         for row in rows[:4]:
             self.screen.note("  " + "  ".join(f"{value:<{width}}" for value, width in zip(row, widths)).rstrip())

@@ -5,6 +5,7 @@ its answer came. What was acknowledged must be there; what was under way may hav
 Thread: any; an account's model changes under its lock.
 """
 
+import collections
 import hashlib
 import itertools
 import json
@@ -64,6 +65,7 @@ class Operation:
         self.end("acknowledged", uid=uid)
 
     def refuse(self, text):
+        self.answer = text
         self.end("refused", text=text)
 
     def lose(self, why):
@@ -151,6 +153,12 @@ class Journal:
     def count(self, outcome):
         with self.lock:
             return sum(operation.outcome == outcome for operation in self.operations)
+
+    def refusals(self):
+        """{answer without its numbers: how often}."""
+        with self.lock:
+            texts = [operation.answer for operation in self.operations if operation.outcome == "refused"]
+        return dict(collections.Counter(f"{re.sub(r'[<(].*', '', text)}" for text in texts))
 
     def under_way_at(self, instant):
         """Operations sent before the instant and not acknowledged until then, nor ever."""

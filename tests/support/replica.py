@@ -1,0 +1,42 @@
+"""The doveadm replica commands, and waiting for what they begin."""
+
+import json
+
+from .waiting import wait_until
+
+ACCOUNTS_PER_COMMAND = 500
+
+
+def status(store):
+    """One dict for each account and destination, with getAccountStatus's columns."""
+    return json.loads(store.doveadm("-f", "json", "replica", "getAccountStatus").stdout or "[]")
+
+
+def set_destination(store, destination, users, priority=10):
+    for first in range(0, len(users), ACCOUNTS_PER_COMMAND):
+        store.doveadm("replica", "setAccountDestination", destination.name, priority, "accounts",
+                      ",".join(users[first:first + ACCOUNTS_PER_COMMAND]), timeout=300)
+
+
+def complete(store, destination, users):
+    """Every account is initialised at the destination, and follows."""
+    ready = {row["account"] for row in status(store)
+             if row["replicaServer"] == destination.name and row["phase"] == "complete" and row["available"] == "yes"}
+    return ready >= set(users)
+
+
+def replicate(store, destination, users, timeout=120):
+    set_destination(store, destination, users)
+    wait_until(lambda: complete(store, destination, users), timeout, f"{len(users)} accounts complete on {destination.name}", 0.05)
+
+
+def promote(store, users=None, source=None, timeout=120, force=False):
+    """At the store that is to be the new source. Returns when all are active there."""
+    which = ("source_mail_host", source.name) if source else ("accounts", ",".join(users))
+    store.doveadm("replica", "promoteAccounts", *which, *(("force", "yes") if force else ()), timeout=timeout)
+    if users:
+        wait_until(lambda: active(store, users), timeout, f"{len(users)} accounts active on {store.name}", 0.05)
+
+
+def active(store, users):
+    return {row["account"] for row in status(store) if row["mailHost"] == store.name and row["state"] == "active"} >= set(users)

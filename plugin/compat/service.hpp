@@ -153,7 +153,7 @@ inline const struct smtp_submit_settings *submit_settings(struct mail_storage_se
                : set;
 #else
     struct mail_storage_service_input input = {};
-    input.module = "mail";
+    input.module = "lda"; // whose settings these are
     input.service = master_service_get_name(master_service);
     const struct setting_parser_info *info;
     const struct setting_parser_context *parser;

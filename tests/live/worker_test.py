@@ -6,12 +6,16 @@ Needs root; REPLICA_BUILD_DIR names the build directory, REPLICA_KEEP=1 keeps th
 """
 
 import contextlib
+import email
+import email.policy
 import os
 import pathlib
+import queue
 import random
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 import unittest
@@ -71,6 +75,34 @@ class Store(Host):
         with self.config.open("a") as config:
             config.write(SERVICE.format(worker=worker.resolve()))
 
+    def take_mails(self):
+        """An SMTP server that keeps what it takes, and this store's submission_host."""
+        self.mails = queue.Queue()
+        self.submission = socket.create_server((plugin_host.ADDRESS, 0))
+        threading.Thread(target=self._take_mails, daemon=True).start()
+        with self.config.open("a") as config:
+            config.write(f"submission_host = {plugin_host.ADDRESS}:{self.submission.getsockname()[1]}\n")
+
+    def _take_mails(self):
+        while True:
+            connection, _ = self.submission.accept()
+            with connection, connection.makefile("rwb", buffering=0) as lines:
+                sender, recipients = None, []
+                lines.write(b"220 sink\r\n")
+                for line in lines:
+                    verb, _, rest = line.decode().strip().partition(":")
+                    if verb == "MAIL FROM":
+                        sender = rest.split()[0]
+                    elif verb == "RCPT TO":
+                        recipients.append(rest.split()[0])
+                    elif verb == "DATA":
+                        lines.write(b"354 go on\r\n")
+                        message = "".join(part.decode() for part in iter(lines.readline, b".\r\n"))
+                        self.mails.put((sender, recipients, message))
+                    lines.write(b"221 bye\r\n" if verb == "QUIT" else b"250 ok\r\n")
+                    if verb == "QUIT":
+                        break
+
     def worker(self, originate=False):
         return wire.Worker(self.folder / "run" / "replica-apply", originate)
 
@@ -101,6 +133,8 @@ def setUpModule():
         store = Store()
         setattr(WorkerTest, role, store)
         unittest.addModuleCleanup(remove, store)
+        if role == "target":
+            store.take_mails()
         store.agent.start()
         store.start()
 
@@ -626,8 +660,18 @@ class Others(WorkerTest):
         self.assertEqual(worker.set_role("healthy@example.com", "destination")["verdict"], "applied")
         self.target.new_log()
 
+    def test_a_mail_goes_through_the_submission_host(self):
+        reply = self.worker(self.target).notify("admin@example.com", "Replica complete: ü", "first line\nsecond line")
+        self.assertEqual(reply["verdict"], "applied", reply)
+        sender, recipients, message = self.target.mails.get(timeout=10)
+        self.assertEqual((sender, recipients), ("<>", ["<admin@example.com>"]))
+        mail = email.message_from_string(message, policy=email.policy.default)
+        self.assertEqual((mail["Subject"], mail["To"], mail["Auto-Submitted"]),
+                         ("Replica complete: ü", "admin@example.com", "auto-generated"))
+        self.assertEqual(mail.get_content().splitlines(), ["first line", "second line"])
+
     def test_a_mail_goes_nowhere_without_a_way_and_says_so(self):
-        reply = self.worker(self.target).notify("admin@example.com", "subject", "text")
+        reply = self.worker(self.source).notify("admin@example.com", "subject", "text")
         self.assertEqual(reply["verdict"], "failed")
         self.assertIn("sendmail_path", reply["text"])
 

@@ -116,7 +116,7 @@ int aside_sync(struct mailbox *box, const std::string &dir) {
     // The log that the index file supersedes: sessions would only read it in vain.
     const std::string old_log = index_file(box, dir, ".log.2");
     if (unlink(old_log.c_str()) < 0 && errno != ENOENT) return failed(box, "unlink", old_log);
-    for (const char *suffix : {"", ".log"})
+    for (const char *suffix : {"", ".log", ".cache"})
         if (sync_path(box, index_file(box, dir, suffix)) < 0) return -1;
     return sync_path(box, dir);
 }

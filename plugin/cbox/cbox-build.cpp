@@ -3,6 +3,7 @@
 // from HIGHESTMODSEQ. So a session that has the mailbox open finds the changes as after two rotations it slept through,
 // and QRESYNC knows that it has no history to offer.
 #include <algorithm>
+#include <ctime>
 #include "plugin/cbox/cbox-aside.hpp"
 #include "plugin/cbox/cbox-bulk.hpp"
 #include "plugin/cbox/cbox-index.hpp"
@@ -15,6 +16,7 @@ struct CboxBuild {
     std::string dir;
     uint32_t live_id;      // of the live index when the build began
     uint32_t seed_log_seq; // ours, past the live log's
+    uint32_t cache_seq;    // the same of the cache file
     struct mail_index *index = nullptr;
     CboxExtIds ext{};
     struct mail_index_view *view = nullptr;
@@ -26,8 +28,19 @@ struct CboxBuild {
 
 namespace {
 
-// The live log may rotate while we build: so many times, at most.
-constexpr uint32_t rotations_max = 1000;
+// Numbers that a session knows from the live index must not come back in the new one: the log's, and the cache file's,
+// which may both rise while we build. So far ahead ours begin.
+constexpr uint32_t ahead = 1000;
+
+uint32_t cache_ext(struct mail_index *index) {
+    return mail_index_ext_register(index, "cache", 0, sizeof(uint32_t), sizeof(uint32_t));
+}
+
+uint32_t cache_seq_of(struct mail_index *index, struct mail_index_view *view) {
+    uint32_t seq = 0;
+    (void)mail_index_ext_get_reset_id(view, view->map, cache_ext(index), &seq);
+    return seq;
+}
 
 int index_failed(const CboxBuild &build, const char *what) {
     mailbox_set_critical(build.box, "cbox: %s in %s failed", what, build.dir.c_str());
@@ -71,6 +84,7 @@ int write_headers(CboxBuild &build) {
     mail_index_update_header(trans, offsetof(struct mail_index_header, uid_validity), &build.head.uid_validity,
                              sizeof(build.head.uid_validity), TRUE);
     if (size != 0) mail_index_update_header_ext(trans, build.ext.header, 0, data, size);
+    mail_index_ext_reset(trans, cache_ext(build.index), build.cache_seq, TRUE);
     mail_index_view_close(&live);
     if (commit(build, &trans, "writing the headers") < 0) return -1;
     mail_index_modseq_enable(build.index);
@@ -111,6 +125,13 @@ int write_modseqs(CboxBuild &build, const Number &number) {
     mail_index_update_highest_modseq(trans, build.head.highest_modseq);
     cbox_mark_write(trans, build.ext.mark, {number, false});
     return commit(build, &trans, "writing the MODSEQs");
+}
+
+// An empty one. Without it a session would go on with the old one, which has no name any more.
+int write_cache(CboxBuild &build) {
+    if (mail_cache_purge(build.index->cache, static_cast<uint32_t>(-1), "new index") < 0)
+        return index_failed(build, "writing the cache");
+    return 0;
 }
 
 // Dovecot's own sync writes the index file and turns the log over: any size is too large for this one.
@@ -169,7 +190,8 @@ Verdict judge_live(const CboxBuild &build, struct mail_index_view *view, const N
         return Verdict::diverged;
     }
     const struct mail_index *live = build.box->index;
-    if (live->log->head->hdr.file_seq >= build.seed_log_seq || live->indexid != build.live_id) {
+    if (live->log->head->hdr.file_seq >= build.seed_log_seq || live->indexid != build.live_id ||
+        cache_seq_of(build.box->index, view) >= build.cache_seq) {
         *text_r = "the live index was made anew meanwhile";
         return Verdict::retry;
     }
@@ -194,6 +216,7 @@ Verdict build_commit(CboxBuild &build, const Number &number, const Bulk::Sum &su
     }
     int ret = write_mails(build);
     if (ret == 0) ret = write_modseqs(build, number);
+    if (ret == 0) ret = write_cache(build);
     if (ret == 0) ret = settle(build);
     close_aside(build);
     if (ret == 0) ret = aside_sync(build.box, build.dir);
@@ -217,8 +240,16 @@ CboxBuild *cbox_build_begin(struct mailbox *box, const Bulk::Head &head) {
         mailbox_set_index_error(box);
         return nullptr;
     }
-    auto *build = new CboxBuild{box, head, aside_path(box), box->index->indexid,
-                                box->index->log->head->hdr.file_seq + rotations_max};
+    struct mail_index_view *live = mail_index_view_open(box->index);
+    // A cache file that is new takes the time as its number.
+    const uint32_t cache_seq = std::max(cache_seq_of(box->index, live), static_cast<uint32_t>(time(nullptr)));
+    mail_index_view_close(&live);
+    auto *build = new CboxBuild{box,
+                                head,
+                                aside_path(box),
+                                box->index->indexid,
+                                box->index->log->head->hdr.file_seq + ahead,
+                                cache_seq + ahead};
     if (open_aside(*build) < 0 || write_headers(*build) < 0)
         cbox_build_abort(&build);
     else

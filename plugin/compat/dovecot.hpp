@@ -41,6 +41,7 @@ extern "C" {
 #include "sha2.h"
 #include "index-mailbox-size.h"
 #include "mail-index-private.h"
+#include "mail-cache.h"
 #include "mail-index-modseq.h"
 #include "mail-index-transaction-private.h"
 #include "mail-index-view-private.h"

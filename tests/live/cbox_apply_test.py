@@ -6,6 +6,7 @@ usage: cbox_apply_test.py [unittest arguments], as root; REPLICA_BUILD_DIR names
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import pathlib
 import random
@@ -22,7 +23,7 @@ from support.mailsite import Site, scratch_folder  # noqa: E402
 
 BUILD = os.environ.get("REPLICA_BUILD_DIR", "")
 SYSTEM_MODULES = pathlib.Path("/usr/lib/dovecot/modules")
-BAD_LOG = re.compile(r"Panic|Fatal|Corrupted|fscking|inconsistent|assert", re.IGNORECASE)
+BAD_LOG = re.compile(r"Panic|Fatal|Error|Corrupted|fscking|inconsistent|assert", re.IGNORECASE)
 
 
 def found(build, name):
@@ -50,7 +51,11 @@ class Stage:
         self.free_users = iter(self.site.users())
 
     def pair(self):
-        return next(self.free_users), next(self.free_users)
+        """Two accounts that have their bodies in common, as one account has on two stores."""
+        pair = next(self.free_users), next(self.free_users)
+        source, replica = (hashlib.sha256(user.encode()).hexdigest()[:32] for user in pair)
+        (self.site.folder / "blobs" / replica).symlink_to(source)
+        return pair
 
     def command(self, pair, *arguments):
         return [str(self.tool), "-c", str(self.store.config), *pair, *map(str, arguments)]
@@ -223,7 +228,7 @@ class ApplyTest(unittest.TestCase):
             selected = client.select("Box")
             self.assertEqual(counters, ["MESSAGES", next(selected.named("EXISTS"))[0], "UIDNEXT",
                                         selected.code_of("UIDNEXT")[0], "HIGHESTMODSEQ", str(highest_modseq(selected))])
-            mails = client.fetch("1:*", "(UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE X-GUID)")
+            mails = client.fetch("1:*", "(UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE X-GUID ENVELOPE)")
             for mail in mails:
                 mail["FLAGS"] = sorted(flag for flag in mail["FLAGS"] if flag != "\\Recent")
             return highest_modseq(selected), selected.code_of("UIDNEXT"), mails
@@ -286,6 +291,7 @@ class Watcher(Session):
         super().__init__(store, user)
         self.fresh = fresh
         self.looks = self.highest = 0
+        self.subjects = {}
 
     def act(self, client):
         client.expect("ENABLE CONDSTORE")
@@ -295,15 +301,24 @@ class Watcher(Session):
             raise AssertionError(f"HIGHESTMODSEQ fell from {self.highest} to {highest}")
         self.highest = highest
         while not self.stopping.is_set():
-            response = client.command("UID FETCH 1:* (UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE)")
+            response = client.command("UID FETCH 1:* (UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE X-GUID ENVELOPE)")
             if any(line[0] == "BYE" for line in response.untagged):
                 raise ConnectionResetError
             if not response.ok:
                 raise AssertionError(f"FETCH: {response.status} {response.text}")
+            self.check_subjects(response)
             self.looks += 1
             client.expect("NOOP")
             if self.fresh:
                 return
+
+
+    def check_subjects(self, response):
+        """What was cached of a mail stays that mail's, whatever index and cache the session looks through."""
+        for _, values in response.named("FETCH"):
+            mail = {values[i]: values[i + 1] for i in range(0, len(values), 2)}
+            if "ENVELOPE" in mail and self.subjects.setdefault(mail["X-GUID"], mail["ENVELOPE"][1]) != mail["ENVELOPE"][1]:
+                raise AssertionError(f"UID {mail['UID']} has another mail's subject")
 
 
 def setUpModule():

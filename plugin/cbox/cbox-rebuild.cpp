@@ -35,9 +35,23 @@ static int copy_headers(struct index_rebuild_context *ctx) {
     return cbox_set_unlogged(ctx->box, ctx->view, ctx->trans);
 }
 
+static bool is_whole(struct mailbox *box, struct mail_index_view *view) {
+    CboxHeader header;
+    CboxRecord record;
+    if (!cbox_header_read(box, &header)) return false;
+    uint32_t count = mail_index_view_get_messages_count(view);
+    for (uint32_t seq = 1; seq <= count; seq++)
+        if (!cbox_record_read(view, cbox_mailbox(box)->record_ext_id, seq, &record)) return false;
+    return true;
+}
+
 int cbox_rebuild(struct mailbox *box) {
     CboxLock lock;
     if (cbox_lock(box, false, &lock) < 0) return -1;
+    if (is_whole(box, lock.view)) {
+        (void)cbox_unlock(box, &lock, false, {});
+        return 0;
+    }
     e_warning(box->event, "cbox: rebuilding the index from itself");
     struct mail_index_view *view = mail_index_view_open(box->index);
     auto *trans = mail_index_transaction_begin(view, MAIL_INDEX_TRANSACTION_FLAG_EXTERNAL);

@@ -234,6 +234,19 @@ class Failures(OnSite):
         imap.ok("CREATE Two")
         self.assertIn('"/" Two', " ".join(imap.ok('LIST "" *')[0]))
 
+    def test_a_lost_list_finds_its_mailboxes_again(self):
+        imap = self.site.imap(self.user)
+        imap.ok("CREATE Work/Deep")
+        imap.append("Work/Deep", message("deep"))
+        number = self.commits("Work/Deep")[-1]["number"]
+        imap.close()
+        for name in os.listdir("%s/%s/mail" % (self.site.mail, self.user)):
+            if name.startswith("dovecot.list.index"):
+                os.unlink("%s/%s/mail/%s" % (self.site.mail, self.user, name))
+        self.assertEqual(["deep"], self.subjects(self.user, "Work/Deep"))
+        self.site.imap(self.user).append("Work/Deep", message("deeper"))
+        self.assertEqual(number, self.commits("Work/Deep")[-1]["mark"])
+
     def test_a_lost_index_keeps_the_guid_and_is_written_again(self):
         imap = self.site.imap(self.user)
         imap.append("INBOX", message("one"))

@@ -251,7 +251,6 @@ class Races(OnSite):
 
     def test_a_request_to_expunge_by_a_foreign_tool_goes_through_the_sequence(self):
         self.site.probe_file("expunge", "2")
-        os.chmod(self.site.probe + "/expunge", 0o666)
         self.a.ok("STORE 1 +FLAGS (\\Seen)")
         lines, _ = self.b.ok("NOOP")
         wait_for(lambda: any(c["expunges"] for c in self.commits()) or not self.b.ok("NOOP"), "the request is carried out")
@@ -294,7 +293,7 @@ class Unlogged(OnSite):
         self.assertEqual([True, True], [c["unlogged"] for c in self.commits()])
         self.assertEqual(self.commits()[0]["number"], self.commits()[1]["mark"])
 
-    def test_force_resync_keeps_all_and_says_unlogged(self):
+    def test_force_resync_of_a_whole_index_changes_nothing(self):
         imap = self.site.imap(self.user)
         for n in range(5):
             imap.append("INBOX", message("m%d" % n), "\\Seen $K")
@@ -303,12 +302,12 @@ class Unlogged(OnSite):
         imap.ok("EXPUNGE")
         untagged, _ = imap.ok("SELECT INBOX")
         uid_validity = [line for line in untagged if "UIDVALIDITY" in line]
-        fields = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+        fields = "(UID FLAGS MODSEQ INTERNALDATE RFC822.SIZE BODY.PEEK[])"
         before, _ = imap.ok("FETCH 1:* " + fields)
         guid = self.site.doveadm("mailbox", "status", "-u", self.user, "guid", "INBOX")
         mark = self.commits()[-1]["number"]
         imap.close()
-        self.site.doveadm("force-resync", "-u", self.user, "INBOX")
+        self.assertEqual("", self.site.doveadm("force-resync", "-u", self.user, "INBOX", check=False).stderr)
         imap = self.site.imap(self.user)
         untagged, _ = imap.ok("SELECT INBOX")
         self.assertEqual(uid_validity, [line for line in untagged if "UIDVALIDITY" in line])
@@ -316,8 +315,30 @@ class Unlogged(OnSite):
         self.assertEqual(recent, [line.replace(" \\Recent", "") for line in imap.ok("FETCH 1:* " + fields)[0]])
         self.assertEqual(guid, self.site.doveadm("mailbox", "status", "-u", self.user, "guid", "INBOX"))
         imap.append("INBOX", message("after"))
-        self.assertEqual((mark, True), (self.commits()[-1]["mark"], self.commits()[-1]["unlogged"]))
-        self.assertTrue(self.unlogged_file())
+        self.assertEqual((mark, False), (self.commits()[-1]["mark"], self.commits()[-1]["unlogged"]))
+
+    def test_a_mail_without_a_record_is_left_out_by_force_resync(self):
+        imap = self.site.imap(self.user)
+        for n in range(1, 5):
+            imap.append("INBOX", message("m%d" % n), "\\Seen $K")
+        self.site.probe_file("forget", "2")
+        imap.append("INBOX", message("m5"), "\\Flagged")
+        mark = self.commits()[-1]["number"]
+        imap.close()
+        highest = self.site.imap(self.user).highest_modseq("INBOX")
+        self.assertIn("UID 2 has no record",
+                      self.site.doveadm("force-resync", "-u", self.user, "INBOX", check=False).stderr)
+        imap = self.site.imap(self.user)
+        imap.ok("SELECT INBOX")
+        lines, _ = imap.ok("FETCH 1:* (UID FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+        seen = [(int(re.search(r"UID (\d+)", line).group(1)), "$K" in line, "\\Seen" in line, "\\Flagged" in line)
+                for line in lines if "UID" in line]
+        self.assertEqual([(1, True, True, False), (3, True, True, False), (4, True, True, False),
+                          (5, False, False, True)], seen)
+        self.assertGreaterEqual(imap.highest_modseq("INBOX"), highest)
+        imap.append("INBOX", message("m6"))
+        self.assertEqual((mark, True, 6), (self.commits()[-1]["mark"], self.commits()[-1]["unlogged"],
+                                           self.commits()[-1]["appends"][0]["uid"]))
 
 
 if __name__ == "__main__":

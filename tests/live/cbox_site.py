@@ -234,6 +234,7 @@ plugin {{
     def probe_file(self, name, text=""):
         with open(self.probe + "/" + name, "w") as f:
             f.write(text)
+        os.chmod(f.name, 0o666)
 
     def hold(self):
         """The next change waits before its lock, until the returned function is called."""

@@ -22,6 +22,18 @@ class Deliveries(OnSite):
         self.assertEqual((["work"], ["play"]), (self.subjects(self.user, "Work"), self.subjects(self.user)))
         self.assertEqual(1, self.commits("Work")[-1]["appends"][0]["flags"] >> 1 & 1)
 
+    def test_pop3(self):
+        for n in range(3):
+            self.assertEqual({}, self.site.deliver(message("p%d" % n, "text %d\r\n" % n), self.user))
+        pop3 = self.site.pop3(self.user)
+        self.assertEqual(3, pop3.stat()[0])
+        self.assertEqual(b"text 1", pop3.retr(2)[1][-1])
+        pop3.dele(1)
+        pop3.dele(3)
+        pop3.quit()
+        self.assertEqual([[1, 3]], [[e[0] for e in c["expunges"]] for c in self.commits() if c["expunges"]])
+        self.assertEqual(["p1"], self.subjects(self.user))
+
     def test_quota_counts(self):
         imap = self.site.imap(self.user)
         for n in range(3):

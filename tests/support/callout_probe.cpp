@@ -4,6 +4,7 @@
 //          `die` (the process dies after the number was given), `unclear` (clear? is refused)
 //          `number-then-refuse`
 //   hold   the first clear? that finds it renames it to `held` and waits until that is gone: a race can be made
+//   forget  a UID: the next clear? wipes its record of cbox's, as a damage would
 //   expunge  a UID: the next clear? writes a request to expunge it, as a foreign tool would
 //   last   the last number given
 //   log    what happened
@@ -119,13 +120,15 @@ void hold(const std::string &dir) {
         usleep(5000);
 }
 
-void request_expunge(const std::string &dir, struct mailbox *box) {
-    uint32_t seq, uid = static_cast<uint32_t>(strtoul(read_file(dir + "/expunge").c_str(), nullptr, 10));
+// What something that knows no cbox might do to a mail.
+template <class Tamper> void tamper(const std::string &dir, const char *name, struct mailbox *box, Tamper &&how) {
+    std::string path = dir + "/" + name;
+    uint32_t seq, uid = static_cast<uint32_t>(strtoul(read_file(path).c_str(), nullptr, 10));
     if (uid == 0) return;
-    i_unlink((dir + "/expunge").c_str());
+    i_unlink(path.c_str());
     struct mail_index_view *view = mail_index_view_open(box->index);
     auto *trans = mail_index_transaction_begin(view, static_cast<enum mail_index_transaction_flags>(0));
-    if (mail_index_lookup_seq(view, uid, &seq)) mail_index_expunge(trans, seq);
+    if (mail_index_lookup_seq(view, uid, &seq)) how(trans, seq);
     i_assert(mail_index_transaction_commit(&trans) == 0);
     mail_index_view_close(&view);
 }
@@ -133,7 +136,11 @@ void request_expunge(const std::string &dir, struct mailbox *box) {
 int clear(void *, struct mailbox *box) {
     std::string dir = dir_of(box);
     log_line(dir, head("clear", box) + "}");
-    request_expunge(dir, box);
+    tamper(dir, "expunge", box, [](auto *trans, uint32_t seq) { mail_index_expunge(trans, seq); });
+    tamper(dir, "forget", box, [box](auto *trans, uint32_t seq) {
+        const char nothing[64] = {};
+        mail_index_update_ext(trans, seq, mail_index_ext_register(box->index, "cbox", 0, 64, 8), nothing, nullptr);
+    });
     hold(dir);
     return read_file(dir + "/mode") == "unclear" ? refuse(box) : 0;
 }

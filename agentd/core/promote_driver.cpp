@@ -345,6 +345,8 @@ void PromoteDriver::account_changed(Time now, const AccountKey &key) {
 }
 
 void PromoteDriver::end(Item &item, const std::string &problem) {
+    if (item.step == Step::fencing || item.step == Step::opening) // given up: it is not to be produced again
+        context_.effects.settled(item.key, Number{item.epoch, 0});
     item.step = Step::ended;
     item.problem = problem;
 }

@@ -512,16 +512,43 @@ TEST_F(OperationsTest, TheSourceAcknowledgesUntilItReadsTheFence) {
     expect_nothing_lost("a@x");
 }
 
+TEST_F(OperationsTest, TheOpenWaitsForAFlushThatSucceeded) {
+    ASSERT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
+    auto id = s1.operations().promote(world.now, "s2", "", {"a@x"}, false)->front();
+    auto work = [&] { // all but answers to a flush
+        for (int i = 0; i < 100; i++)
+            for (auto *store : {&s1, &s2}) {
+                world.now += 10ms;
+                store->tick();
+                store->deliver_control();
+                store->read_control();
+                store->deliver_record();
+                store->read_place();
+                store->apply_one();
+            }
+    };
+    for (int i = 0; i < 3; i++) {
+        work();
+        EXPECT_EQ(s2.produced, 1); // the fence
+        ASSERT_TRUE(s2.answer_flush(false));
+    }
+    work();
+    ASSERT_TRUE(s2.answer_flush(true));
+    work();
+    EXPECT_EQ(s2.produced, 2);
+    EXPECT_EQ(outcome(s1, id), "promotion is complete: s2 is the source of 1 account");
+}
+
 TEST_F(OperationsTest, AWholeStoreIsPromotedInBatches) {
     Names accounts;
-    for (int i = 0; i < 1200; i++)
+    for (int i = 0; i < 600; i++)
         accounts.push_back("u" + std::to_string(i) + "@x");
-    ASSERT_EQ(set(s1, "s2", 1, accounts), "initialisation is complete: 1200 accounts on s2");
+    ASSERT_EQ(set(s1, "s2", 1, accounts), "initialisation is complete: 600 accounts on s2");
     s1.kill();
     cluster.pass(10s);
     auto ids = s3.operations().promote(world.now, "", "s1", {}, false);
     ASSERT_TRUE(ids) << ids.error().message;
-    EXPECT_EQ(outcome(s3, ids->front()), "promotion is complete: s2 is the source of 1200 accounts");
+    EXPECT_EQ(outcome(s3, ids->front()), "promotion is complete: s2 is the source of 600 accounts");
 }
 
 // --- tidying up

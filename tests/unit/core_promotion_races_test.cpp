@@ -68,6 +68,7 @@ struct Races {
         cluster.pass(90s);
         for (auto &[name, store] : cluster.stores) {
             EXPECT_TRUE(store->operations().idle()) << name;
+            EXPECT_EQ(store->unsettled(), 0u) << name;
             EXPECT_TRUE(store->stopped.empty()) << name << " found a gap";
             for (auto *operation : store->control().operations())
                 EXPECT_TRUE(operation->phase == OperationPhase::done || operation->phase == OperationPhase::failed);
@@ -114,7 +115,7 @@ struct Races {
 
 TEST(PromotionRaces, NothingIsLostWhoeverDiesWhenever) {
     size_t acknowledged = 0, promotions = 0;
-    for (unsigned seed = 1; seed <= 60; seed++) {
+    for (unsigned seed = 1; seed <= 25; seed++) {
         SCOPED_TRACE("seed " + std::to_string(seed));
         Races races(seed);
         races.run(4000);
@@ -126,8 +127,8 @@ TEST(PromotionRaces, NothingIsLostWhoeverDiesWhenever) {
         promotions += races.cluster["s1"].control().account("a@x")->epoch - 1;
         if (testing::Test::HasFailure()) return;
     }
-    EXPECT_GT(acknowledged, 60u * 10);
-    EXPECT_GT(promotions, 60u);
+    EXPECT_GT(acknowledged, 25u * 10);
+    EXPECT_GT(promotions, 25u);
     std::cout << acknowledged << " changes acknowledged, " << promotions << " promotions of one of the accounts\n";
 }
 

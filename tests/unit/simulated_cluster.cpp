@@ -113,10 +113,10 @@ bool Store::deliver_record() {
 }
 
 bool Store::read_place() {
-    for (auto &[key, replica] : replicas_) {
+    return round_robin(last_read_, [&](const AccountKey &key, Replica &replica) {
         auto place = replica.reader.place();
         auto &log = world.places[place];
-        if (replica.next >= log.size()) continue;
+        if (replica.next >= log.size()) return false;
         while (replica.next < log.size() && log[replica.next].account != key)
             replica.next++; // of others
         std::optional<Entry> entry;
@@ -124,14 +124,14 @@ bool Store::read_place() {
         read_to_[place] = std::max(read_to_[place], static_cast<int64_t>(replica.next));
         if (auto *record = control_->account(key); record && entry) judge(*record, replica, *entry);
         return true;
-    }
-    return false;
+    });
 }
 
 void Store::judge(const AccountRecord &record, Replica &replica, const Entry &entry) {
     switch (replica.reader.judge(entry)) {
     case LogReader::Judgement::counts:
         replica.queue.push_back(entry.number);
+        if (replica.open_produced) settled(entry.account, entry.number);
         if (entry.record.kind == RecordKind::open) break;
         if (entry.number.epoch != replica.acting_epoch || entry.session != session_) break;
         world.acknowledged.push_back({record.account, entry.number, entry.place, entry.offset});
@@ -150,8 +150,8 @@ void Store::judge(const AccountRecord &record, Replica &replica, const Entry &en
 }
 
 bool Store::apply_one() {
-    for (auto &[key, replica] : replicas_) {
-        if (replica.queue.empty()) continue;
+    return round_robin(last_applied_, [&](const AccountKey &key, Replica &replica) {
+        if (replica.queue.empty()) return false;
         auto number = replica.queue.front();
         replica.queue.pop_front();
         auto &durable = durable_[key];
@@ -159,8 +159,7 @@ bool Store::apply_one() {
         for (auto &place : control_->account(key)->places)
             if (place.epoch == number.epoch) durable.place = place.place;
         return true;
-    }
-    return false;
+    });
 }
 
 bool Store::append(const std::string &account) {
@@ -221,12 +220,12 @@ bool Store::answer_flush(bool ok) {
 }
 
 bool Store::publish_state() {
-    for (auto &[key, replica] : replicas_) {
+    return round_robin(last_published_, [&](const AccountKey &key, Replica &replica) {
         auto *record = control_->account(key);
         bool is_destination = std::ranges::any_of(record->destinations, [&](auto &d) { return d.store == name_; });
-        if (!is_destination || replica.acting_epoch == replica.reader.epoch()) continue;
+        if (!is_destination || replica.acting_epoch == replica.reader.epoch()) return false;
         Number at = position(record->account);
-        if (replica.version_published == record->version && replica.published == at) continue;
+        if (replica.version_published == record->version && replica.published == at) return false;
         replica.version_published = record->version;
         replica.published = at;
         DestinationState state;
@@ -244,8 +243,7 @@ bool Store::publish_state() {
         }
         publish(destination_key(key, store_hash(world.ring, name_)), state);
         return true;
-    }
-    return false;
+    });
 }
 
 void Store::heartbeat() {
@@ -311,7 +309,7 @@ bool Store::open_read(const std::string &account, uint64_t epoch) const {
 void Store::produce(const Place &place, const AccountKey &account, const Number &number, const Record &record) {
     produced++;
     records_out_.push_back({place, account, number, record});
-    unsettled_.push_back(records_out_.back());
+    if (record.kind != RecordKind::changes) unsettled_.push_back(records_out_.back());
 }
 void Store::settled(const AccountKey &account, const Number &number) {
     std::erase_if(unsettled_, [&](auto &each) { return each.account == account && each.number == number; });

@@ -61,8 +61,9 @@ public:
     bool publish_state(); // as destination, if there is news
     void tick() { operations_->tick(world.now); }
     void heartbeat();
-    bool append(const std::string &account);           // as source: a change on its way
-    Number position(const std::string &account) const; // what is in its indexes
+    size_t unsettled() const { return unsettled_.size(); } // fences and opens that it goes on producing
+    bool append(const std::string &account);               // as source: a change on its way
+    Number position(const std::string &account) const;     // what is in its indexes
 
     // --- what a test may bend
     std::map<std::string, AccountFacts> facts; // by account; others exist and are good
@@ -138,6 +139,17 @@ private:
         Record record;
     };
 
+    // The first replica that has something to do, beginning behind the one that had it last.
+    template <class Step> bool round_robin(AccountKey &last, Step step) {
+        auto at = replicas_.upper_bound(last);
+        for (size_t i = 0; i < replicas_.size(); i++, at++) {
+            if (at == replicas_.end()) at = replicas_.begin();
+            if (!step(at->first, at->second)) continue;
+            last = at->first;
+            return true;
+        }
+        return false;
+    }
     void follow(const AccountRecord &);
     void cross(Replica &, const AccountRecord &);
     void judge(const AccountRecord &, Replica &, const Entry &);
@@ -162,6 +174,7 @@ private:
     std::map<AccountKey, Replica> replicas_;
     std::map<AccountKey, Durable> durable_;
     std::map<Place, int64_t> read_to_, acknowledged_;
+    AccountKey last_read_, last_applied_, last_published_;
 };
 
 class Cluster {

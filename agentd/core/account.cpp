@@ -241,7 +241,7 @@ void Account::cross_if_fenced() {
     if (!reader_ || ship_ || reader_->fenced_by() == 0) return;
     auto next = std::find_if(record_.places.begin(), record_.places.end(), [&](auto &p) { return p.epoch == reader_->fenced_by(); });
     if (next == record_.places.end()) return; // the control log will name it
-    crossed_ = Crossed{reader_->place(), next_offset_};
+    if (!crossed_) crossed_ = Crossed{reader_->place(), next_offset_};
     caught_up_ = false;
     crossed_epoch_ = next->epoch;
     reader_->cross({next->epoch, next->place});
@@ -311,6 +311,16 @@ void Account::snapshot_lists(const Number &position) {
     });
 }
 
+// What was committed past the log, while the plugin was not loaded, is in no replica before its snapshot.
+void Account::snapshot_unlogged(std::function<void()> done) {
+    own_effects_->worker(name_, Inspect{0, name_}, false, [this, done = std::move(done)](const Reply &reply) {
+        if (reply.facts && ship_open_)
+            for (auto &object : reply.facts->objects)
+                if (object.mark.unlogged) ship_->snapshot(std::chrono::steady_clock::now(), object.object);
+        done();
+    });
+}
+
 void Account::worker_lost(Time now) {
     if (follow_) follow_->worker_lost(now);
 }
@@ -323,7 +333,10 @@ void Account::tick(Time now) {
         ask_role();
     }
     open_if_ready(now);
-    if (ship_open_ && role_wanted_ != Role::source && ship_->settled() >= opened_position_) set_role(Role::source);
+    if (ship_open_ && role_wanted_ != Role::source && ship_->settled() >= opened_position_) {
+        set_role(Role::source);
+        host_.inspect_later(key_);
+    }
 }
 
 std::optional<Time> Account::deadline() const {
@@ -360,7 +373,7 @@ std::optional<StoredAccount> Account::storable() {
         DestinationState state;
         follow_->describe(state);
         stored.wants_everything = state.wants_everything;
-        stored.wanted = state.wanted;
+        stored.wanted = {follow_->wanted().begin(), follow_->wanted().end()};
         if (follow_->phase() == DestinationPhase::stopped) stored.stopped = follow_->reason();
         bool level = follow_is_level();
         stored.position = level ? reader_->position() : follow_->storable();

@@ -21,6 +21,7 @@ public:
     static constexpr int64_t from_stored = -1;
     virtual void read_from(const AccountKey &, const Place &, int64_t offset) = 0;
     virtual ShipSettings ship_settings() const = 0;
+    virtual void inspect_later(const AccountKey &) = 0; // snapshot_unlogged(), one account after the other
 };
 
 // What survives a restart: as of the last flush. The place's stored offset, kept beside it, never passes what is not in here.
@@ -55,6 +56,7 @@ public:
     void entry(Time now, const Entry &);
     void caught_up(Time now, const Place &);
     void destination_state(Time now, const DestinationState &); // as source: what a destination wants
+    void snapshot_unlogged(std::function<void()> done);
     void unreadable(const std::string &why);                    // a record of ours that cannot be opened, though it may count
     void worker_lost(Time now);
     void tick(Time now);

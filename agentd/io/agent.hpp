@@ -10,7 +10,7 @@
 #include "agentd/kafka/kafka.hpp"
 #include "agentd/state/state.hpp"
 #include "lib/settings/settings.hpp"
-#include <atomic>
+#include <deque>
 #include <set>
 #include <unordered_map>
 
@@ -91,6 +91,7 @@ private:
     void read_from(const AccountKey &, const Place &, int64_t offset) override;
     const std::string &boot() const override { return options_.boot; }
     ShipSettings ship_settings() const override;
+    void inspect_later(const AccountKey &) override;
 
     // --- starting and ending (agent.cpp)
     void begin();
@@ -127,6 +128,7 @@ private:
     void awake(const AccountKey &key) { awake_.insert(key); }
     void pause_busy(const Place &, PlaceReader &);
     void become_ready(Time now);
+    void inspect_next();
     // --- the sockets (agent_clients.cpp, control_socket.cpp, dict_socket.cpp)
     void open_client(std::shared_ptr<Connection>);
     void client_frame(ClientId, Client &, const ClientFrame &);
@@ -148,6 +150,7 @@ private:
     std::unordered_map<AccountKey, std::unique_ptr<Account>> accounts_;
     std::unordered_map<AccountKey, std::string> stored_; // what the state holds of each account
     std::set<AccountKey> awake_;                         // something may be due
+    std::deque<AccountKey> to_inspect_;                  // the front one is being inspected
     std::set<AccountKey> incomplete_;                    // a destination of theirs wants something
 
     std::map<Place, PlaceReader> places_;

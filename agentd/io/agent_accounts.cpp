@@ -96,6 +96,20 @@ void Agent::snapshot_wanted(Time now) {
     }
 }
 
+void Agent::inspect_later(const AccountKey &key) {
+    to_inspect_.push_back(key);
+    if (to_inspect_.size() == 1) inspect_next();
+}
+
+void Agent::inspect_next() {
+    auto next = [this] {
+        to_inspect_.pop_front();
+        if (!to_inspect_.empty()) loop_.post([this] { inspect_next(); });
+    };
+    if (auto *account = find(to_inspect_.front())) account->snapshot_unlogged(next);
+    else next();
+}
+
 void Agent::pause_busy(const Place &place, PlaceReader &reader) {
     std::erase_if(reader.busy, [&](auto &key) {
         auto *account = find(key);

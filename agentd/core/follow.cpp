@@ -1,11 +1,11 @@
 #include "agentd/core/follow.hpp"
-#include "agentd/core/unconfirmed.hpp"
+#include "agentd/core/changes.hpp"
 #include <algorithm>
 
 namespace replica {
 
-Follow::Follow(std::string account, AccountKey key, const Start &start, Effects &effects)
-    : account_(std::move(account)), key_(key), effects_(effects), applied_(start.position),
+Follow::Follow(std::string account, AccountKey, const Start &start, Effects &effects)
+    : account_(std::move(account)), effects_(effects), applied_(start.position),
       wants_everything_(start.wants_everything), initial_(start.wants_everything),
       wanted_(start.wanted.begin(), start.wanted.end()) {}
 

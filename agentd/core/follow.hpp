@@ -30,7 +30,7 @@ public:
         bool wants_everything = false; // a new destination: lists first
         std::vector<Object> wanted;
     };
-    Follow(std::string account, AccountKey key, const Start &start, Effects &effects);
+    Follow(std::string account, AccountKey, const Start &start, Effects &effects);
 
     void counted(Time now, const Entry &); // R1 said so: changes, or OPEN
     void bulk(Time now, const Entry &);    // R1's `bulk`
@@ -42,14 +42,13 @@ public:
 
     DestinationPhase phase() const;
     const std::string &reason() const { return reason_; }
-    Number applied() const {
-        return applied_;
-    }                        // every counting record up to here is in the indexes (or wanted, and named)
-    Number storable() const; // applied(), held back by open snapshots
-    std::optional<int64_t> oldest_needed_offset() const; // of what is not storable yet
-    bool full() const { return queue_.size() >= queue_max || queue_bytes_ >= queue_bytes_max; }
-    bool idle() const { return queue_.empty(); }               // nothing queued, nothing at a worker
+    // Every counting record up to here is in the indexes, or wanted and named.
+    Number applied() const { return applied_; }
+    Number storable() const;                                   // applied(), held back by open snapshots
+    std::optional<int64_t> oldest_needed_offset() const;       // of what is not storable yet
     const std::set<Object> &wanted() const { return wanted_; } // to be stored: those with an open collection included
+    bool full() const { return queue_.size() >= queue_max || queue_bytes_ >= queue_bytes_max; }
+    bool idle() const { return queue_.empty(); } // nothing queued, nothing at a worker
     // For the control log and status: changed since the last call?
     bool take_changed() { return std::exchange(changed_, false); }
     // Position (applied), phase, wanted, reason, progress. Named are wanted objects without an open collection: the
@@ -104,7 +103,6 @@ private:
     void drop_collections(const std::function<bool(const Collection &)> &which, const char *why);
 
     std::string account_;
-    AccountKey key_;
     Effects &effects_;
     Time now_{};
 

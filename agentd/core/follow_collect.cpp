@@ -1,6 +1,6 @@
 // Follow: the bulk of snapshots that this store wants. The worker keeps it in a file; here is only how far it got.
 #include "agentd/core/follow.hpp"
-#include "agentd/core/unconfirmed.hpp"
+#include "agentd/core/changes.hpp"
 #include <algorithm>
 
 namespace replica {
@@ -26,9 +26,8 @@ void Follow::collect() {
         return pop();
     }
     size_t mails = std::exchange(bulk->mails, {}).size();
-    send(Collect{.account = account_, .bulk = bytes}, [this, mails, part = std::move(*bulk)](const Reply &reply) {
-        collected(part, mails, reply);
-    });
+    send(Collect{.account = account_, .bulk = bytes},
+         [this, mails, part = std::move(*bulk)](const Reply &reply) { collected(part, mails, reply); });
 }
 
 void Follow::collected(const replica::Bulk &part, size_t mails, const Reply &reply) {

@@ -1,6 +1,7 @@
 // R1, the counting rule, for one account: which records of its log count. A record (e, s) counts if no FENCE(f > e) of
 // the account stands before it in its place and it is the first with (e, s) there; all else is void. The order in the
-// log decides. Pure: no clock, no I/O. The caller has opened and authenticated the record; it is of this account.
+// log decides.
+// Pure: no clock, no I/O. The caller has opened and authenticated the record; it is of this account.
 #pragma once
 #include "agentd/core/effects.hpp"
 #include <optional>
@@ -21,23 +22,21 @@ public:
         Place place;
     };
 
-    // Continues behind `position`, of which `place` is the place. {e, s}: the next counting record is (e, s + 1).
-    // {e, none yet}: position.sequence == 0 and opened == false: OPEN(e) is awaited, whatever its previous is (a start
-    // that the control log records is trusted).
+    // Continues behind `position`, of which `place` is the place: the next that counts is (e, s + 1). Not opened (then
+    // position.sequence == 0): OPEN(e) is awaited, whatever its previous is, since the control log named this start.
     LogReader(Number position, bool opened, Place place);
 
     Judgement judge(const Entry &entry); // moves the position on counts
-    // After a fence, or when the control log names it: the epoch to go on with. Allowed only if its OPEN's previous
-    // will be our position; that is checked when the OPEN is read (else gap). The position stays where it is until
-    // then. An epoch that was fenced before its OPEN is crossed like any other.
+    // After a fence: the epoch to go on with. The position stays where it is until its OPEN is read, whose previous
+    // must be just that (else gap). An epoch that was fenced before its OPEN is crossed like any other.
     void cross(const EpochStart &next);
 
     Number position() const { return position_; }
     uint64_t epoch() const { return epoch_; } // the one that is read or awaited here
     bool opened() const { return opened_; }
     const Place &place() const { return place_; }
-    // The fence that closed the current epoch here, 0 if none: the first above it. The next epoch to read is this one, or the first
-    // that the control log lists above it: an epoch in between that was never active is passed through, or passed by.
+    // The fence that closed the current epoch here: the first above it; 0 if none. The epoch to go on with is this one,
+    // or the first above it that the control log lists; a higher fence behind it must not make a slow reader skip one.
     uint64_t fenced_by() const { return fence_; }
 
 private:

@@ -206,8 +206,7 @@ void Ship::go_on(Time now) {
     now_ = now;
     if (phase_ == Phase::closed) return;
     seal();
-    // Before the log's end is known, a DELETE further on may make moot what would fail now; only memory forces an early
-    // start.
+    // Until the log's end is known, a DELETE further on may make moot what would fail now: only memory forces it.
     if (phase_ == Phase::open || unconfirmed_.full()) unconfirmed_.roll(now);
     answer_clears();
 }
@@ -229,9 +228,8 @@ std::optional<Time> Ship::deadline() const {
         sooner(latest(offer.since));
     for (const auto &asked : clears_)
         sooner(latest(asked.since));
-    if (phase_ == Phase::open && !outage_)
-        for (const auto &[object, snapshot] : snapshots_)
-            if (!snapshot.running) sooner(snapshot.not_before);
+    for (const auto &[object, snapshot] : snapshots_) // others wait for something else than time
+        if (!snapshot.running && snapshot.not_before > now_) sooner(snapshot.not_before);
     return next;
 }
 

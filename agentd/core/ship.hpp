@@ -2,10 +2,11 @@
 // (design 3). One unsettled record at a time; changes of other objects that come meanwhile go together in the next one.
 // Promises: ACK only for a change that was read back as counting. A change offered on a mark that is not the last
 // number assigned to its object is refused. An object whose change counted, but was not confirmed by DONE, is rolled
-// forward before it is clear. Pure: time comes in, effects go out (effects.hpp). A restart is a new Ship: every counted
-// record fed to it again is in doubt until it is rolled forward. Limits: one change of an object waits or is unsettled;
-// who waits longer than half the timeout is refused; kept changes see unconfirmed.hpp. The last number of each object
-// stays in memory as long as the object is there.
+// forward before it is clear.
+// Pure: time comes in, effects go out (effects.hpp). A restart is a new Ship: every counted record fed to it again is
+// in doubt until it is rolled forward.
+// Limits: one change of an object waits or is unsettled; who waits longer than half the timeout is refused; kept
+// changes see unconfirmed.hpp. In memory stay the last number of each object, and the GUIDs deleted in this life.
 #pragma once
 #include "agentd/core/effects.hpp"
 #include "agentd/core/unconfirmed.hpp"
@@ -39,12 +40,11 @@ public:
     void change(Time now, ClientId, const ChangeFrame &);
     void done(Time now, ClientId, const Done &);
     void client_gone(Time now, ClientId);
-    // A destination wants the object: a snapshot is taken, if none is under way. Tried again until it was taken or
-    // cannot be.
+    // A destination wants the object: a snapshot is taken, unless one is under way; tried again until it was or cannot
+    // be.
     void snapshot(Time now, const Object &);
 
-    // R1 said that this record counts: ours, or a former life's. Also fed at start, before open, from the stored
-    // position on.
+    // R1 said that this record counts: ours, or a former life's. At start fed from the stored position on, before open.
     void counted(Time now, const Entry &);
     bool full() const { return unconfirmed_.full(); } // while it is fed: read no further for now
 
@@ -55,7 +55,7 @@ public:
     Number settled() const { return unconfirmed_.settled().value_or(position_); }
     std::optional<int64_t> oldest_unsettled_offset() const { return unconfirmed_.oldest_offset(); }
     bool idle() const; // nothing pending, nothing unsettled: a reload may end this agent
-    // An object that could not be rolled forward and refuses changes since, in a sentence; or empty.
+    // An object that cannot be rolled forward and refuses changes since, in a sentence; or empty.
     std::string problem() const;
 
 private:

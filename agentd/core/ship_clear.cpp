@@ -22,17 +22,13 @@ void Ship::snapshot(Time now, const Object &object) {
 
 // A change of the object is waiting, unsettled, or not confirmed.
 bool Ship::under_way(const Object &object) const {
-    auto touches = [&](const Offer &offer) {
-        return offer.change.object == object || created_by(offer.change) == object;
-    };
-    return std::ranges::any_of(waiting_, touches) || (unsettled_ && std::ranges::any_of(unsettled_->offers, touches)) ||
-           unconfirmed_.has(object);
+    auto of_object = [&](const Offer &offer) { return touches(offer.change, object); };
+    return std::ranges::any_of(waiting_, of_object) ||
+           (unsettled_ && std::ranges::any_of(unsettled_->offers, of_object)) || unconfirmed_.has(object);
 }
 
 bool Ship::in_doubt(const Object &object) const {
-    auto lost = [&](const Offer &offer) {
-        return offer.client_gone && (offer.change.object == object || created_by(offer.change) == object);
-    };
+    auto lost = [&](const Offer &offer) { return offer.client_gone && touches(offer.change, object); };
     return (unsettled_ && std::ranges::any_of(unsettled_->offers, lost)) || unconfirmed_.in_doubt(object);
 }
 

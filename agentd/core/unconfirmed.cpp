@@ -3,24 +3,6 @@
 
 namespace replica {
 
-std::optional<Object> created_by(const Change &change) {
-    if (change.kind != ChangeKind::list_create || change.subject.empty()) return {};
-    return Object{change.object.ns_prefix, change.subject};
-}
-
-std::optional<Object> deleted_by(const Change &change) {
-    if (change.kind != ChangeKind::list_delete || change.subject.empty()) return {};
-    return Object{change.object.ns_prefix, change.subject};
-}
-
-std::string in_words(const Object &object) {
-    return object.is_list() ? "the mailbox list" : "mailbox " + to_hex(object.mailbox);
-}
-
-static bool touches(const Change &change, const Object &object) {
-    return change.object == object || created_by(change) == object;
-}
-
 static bool ends_batch(Verdict verdict) { return verdict == Verdict::retry || verdict == Verdict::failed; }
 
 Unconfirmed::Unconfirmed(std::string account, Effects &effects, std::function<void()> moved)

@@ -1,9 +1,11 @@
 // The changes of a source's account that count but are not known to be in its own indexes. Each is kept until its
 // process says DONE, until a later change proves it (its mark is the number), or until a worker has rolled it forward,
-// exactly as a replica applies it. A kept change without an owner is in doubt: ACKed or not, nobody is left who would
-// say DONE. Promises: changes of an object are rolled forward in the log's order; one object that cannot be stops
-// itself and no other. Bounded: the caller reads no further into its own log while full().
+// exactly as a replica applies it.
+// A kept change without an owner is in doubt: ACKed or not, nobody is left who would say DONE.
+// Promises: changes of an object are rolled forward in the log's order; one object that cannot be, stops itself only.
+// Bounded: the caller reads no further into its own log while full().
 #pragma once
+#include "agentd/core/changes.hpp"
 #include "agentd/core/effects.hpp"
 #include <list>
 #include <map>
@@ -11,15 +13,6 @@
 #include <set>
 
 namespace replica {
-
-// The mailbox that a list_create makes: it takes the change's number as its first mark.
-std::optional<Object> created_by(const Change &);
-// The mailbox that a list_delete takes away.
-std::optional<Object> deleted_by(const Change &);
-std::string in_words(const Object &); // for the log: never a name
-
-// How many changes, and bytes of payload, one Apply request carries at most (the frame's limit is twice that).
-inline constexpr size_t apply_bytes_max = 8u << 20;
 
 class Unconfirmed {
 public:

@@ -138,7 +138,7 @@ void World::plant_foreign() {
     }
     if (last.empty()) return;
     auto [box, previous] = *std::next(last.begin(), static_cast<long>(random(last.size())));
-    if (!next_uid.contains(box)) return;
+    if (!next_uid.contains(box) || stores[static_cast<size_t>(control.source)].memory.boxes[box].mark.unlogged) return;
     Change change{
         object_of(box), ChangeKind::mailbox, {}, previous, payload(plain::Op{plain::Op::save, next_uid[box], ++ids})};
     uint64_t life = ++ids;
@@ -227,6 +227,11 @@ void World::begin_promotion() {
         for (const Index *index : {&store.memory, &store.disk})
             for (const auto &[id, box] : index->boxes)
                 if (box.mark.unlogged) return;
+    // It counts as unlogged until the destination has the snapshot, too: the bulk would end at the fence.
+    for (const auto &log : lines_)
+        for (const auto &line : log)
+            for (const auto &fact : line.facts)
+                if (fact.unknown_before && agent.follow->applied() < Number{line.epoch, line.sequence}) return;
     for (auto place = control.places.lower_bound(opened_epoch_); place != control.places.end(); ++place)
         unfenced_.insert(place->second.store);
     control.epoch++;
@@ -300,7 +305,10 @@ void World::everyday_step() {
     case 5:
         return go_on_with_promotion();
     case 6:
-        if (agent.alive) agent.tick();
+        if (agent.alive)
+            agent.tick();
+        else if (chance(40))
+            agent.start();
         return;
     case 7:
         if (agent.alive) agent.read_one();
@@ -349,6 +357,8 @@ std::string World::what_moves() const {
     if (!requests.empty()) text += " requests";
     for (const auto &[session, stream] : in_flight)
         if (!stream.empty()) text += " records";
+    for (const auto &[id, box] : stores[static_cast<size_t>(control.source)].memory.boxes)
+        if (box.mark.unlogged) text += " unlogged";
     for (size_t i = 0; i < agents.size(); ++i) {
         const Agent &agent = *agents[i];
         std::string name = " store" + std::to_string(i) + ":";

@@ -239,7 +239,7 @@ void Account::demote(Time) {
 
 void Account::cross_if_fenced() {
     if (!reader_ || ship_ || reader_->fenced_by() == 0) return;
-    auto next = std::find_if(record_.places.begin(), record_.places.end(), [&](auto &p) { return p.epoch == reader_->fenced_by(); });
+    auto next = std::find_if(record_.places.begin(), record_.places.end(), [&](auto &p) { return p.epoch >= reader_->fenced_by(); });
     if (next == record_.places.end()) return; // the control log will name it
     if (!crossed_) crossed_ = Crossed{reader_->place(), next_offset_};
     caught_up_ = false;

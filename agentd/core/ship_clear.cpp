@@ -65,7 +65,9 @@ void Ship::answer_clears() {
 void Ship::take_snapshots() {
     if (phase_ != Phase::open || outage_) return;
     auto running = std::ranges::count_if(snapshots_, [](const auto &entry) { return entry.second.running; });
-    for (auto &[object, snapshot] : snapshots_) {
+    for (auto &entry : snapshots_) {
+        const Object &object = entry.first;
+        Snapshot &snapshot = entry.second;
         bool asked_for = std::ranges::any_of(clears_, [&](const Asked &asked) { return asked.clear.object == object; });
         if (snapshot.running || now_ < snapshot.not_before || (running >= snapshots_at_once && !asked_for)) continue;
         snapshot.running = true;

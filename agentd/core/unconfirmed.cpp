@@ -3,7 +3,9 @@
 
 namespace replica {
 
-static bool ends_batch(Verdict verdict) { return verdict == Verdict::retry || verdict == Verdict::failed; }
+static bool ends_batch(Verdict verdict) {
+    return verdict == Verdict::retry || verdict == Verdict::failed || verdict == Verdict::diverged;
+}
 
 Unconfirmed::Unconfirmed(std::string account, Effects &effects, std::function<void()> moved)
     : account_(std::move(account)), effects_(effects), moved_(std::move(moved)) {}

@@ -244,6 +244,26 @@ TEST_F(ShipTest, AnObjectThatCannotBeRolledForwardStopsItselfOnly) {
     EXPECT_EQ(ship.settled(), (Number{1, 10}));
 }
 
+TEST_F(ShipTest, WhatStandsBehindADivergedChangeGoesOnAtOnce) {
+    acknowledged(imap, 1, change_of(mailbox(1), {1, 4}));
+    acknowledged(imap, 2, change_of(mailbox(2), {1, 4}));
+    ship.client_gone(now, imap);
+    effects.reply({Verdict::diverged});
+    EXPECT_EQ(effects.expect_request<Apply>().changes.at(0).change.object, mailbox(2));
+}
+
+TEST_F(ShipTest, ALostIndexIsNeverTakenForTheTruth) {
+    acknowledged(imap, 1, change_of(mailbox(1), {1, 4}));
+    ship.done(now, imap, {1, true});
+    ask(lmtp, 1, mailbox(1), {});
+    EXPECT_EQ(answered(lmtp), Reason::none);
+    offer(lmtp, 2, change_of(mailbox(1), {}));
+    EXPECT_EQ(refused(lmtp), Reason::behind);
+    offer(lmtp, 3, Change{mailbox(1), ChangeKind::snapshot, {}, {}, "id"});
+    EXPECT_EQ(refused(lmtp), Reason::behind);
+    EXPECT_TRUE(effects.asked.empty());
+}
+
 TEST_F(ShipTest, ALostWorkerIsAskedAgain) {
     acknowledged(imap, 1, change_of(mailbox(1), {1, 4}));
     ship.client_gone(now, imap);

@@ -129,6 +129,7 @@ int write_modseqs(CboxBuild &build, const Number &number) {
 
 // An empty one. Without it a session would go on with the old one, which has no name any more.
 int write_cache(CboxBuild &build) {
+    compat_cache_fields_copy(build.box->index->cache, build.index->cache);
     if (mail_cache_purge(build.index->cache, static_cast<uint32_t>(-1), "new index") < 0)
         return index_failed(build, "writing the cache");
     return 0;

@@ -73,4 +73,18 @@ void compat_get_list_settings(const struct mail_namespace *, struct mailbox_list
 
 #endif
 
+void compat_cache_fields_copy(struct mail_cache *from, struct mail_cache *to) {
+    unsigned count;
+    pool_t pool;
+#if REPLICA_DOVECOT_24
+    struct mail_cache_field *fields = mail_cache_register_get_list(from, &pool, &count);
+    mail_cache_register_fields(to, fields, count, pool);
+#else
+    pool = pool_alloconly_create("cache fields", 1024);
+    struct mail_cache_field *fields = mail_cache_register_get_list(from, pool, &count);
+    mail_cache_register_fields(to, fields, count);
+#endif
+    pool_unref(&pool);
+}
+
 } // namespace replica

@@ -92,6 +92,9 @@ const char *compat_list_root(const struct mailbox_list *list);
 int compat_fs_init(struct mailbox_list *list, struct mail_user *user, struct event *event, const char *text,
                    struct fs **fs_r, const char **error_r);
 
+// What clients want cached of mails, from one index's cache to another's.
+void compat_cache_fields_copy(struct mail_cache *from, struct mail_cache *to);
+
 } // namespace replica
 
 // Members of struct mail_storage_vfuncs that only 2.3 has: what an empty layout means there. 2.4 has settings for that.

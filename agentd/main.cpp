@@ -1,5 +1,6 @@
-// agentd as a service of Dovecot's master: the main thread runs Dovecot's loop (signals, listeners, the master's pipe), one thread of ours
-// runs the agent. Nothing of libdovecot is called on that thread; it logs by writing the master's log lines itself.
+// agentd as a service of Dovecot's master: the main thread runs Dovecot's loop (signals, listeners, the master's pipe),
+// one thread of ours runs the agent. Nothing of libdovecot is called on that thread; it logs by writing the master's
+// log lines itself.
 #include "agentd/io/agent.hpp"
 #include <csignal>
 #include <cstring>
@@ -23,7 +24,9 @@ struct io *ended_io;
 // Dovecot's log protocol on fd 2: a line that begins with byte 1 and the log type, in one write.
 void write_log(Effects::Level level, const std::string &text) {
     constexpr size_t line_bytes_max = 4000; // below PIPE_BUF, so that lines never mix
-    char type = level == Effects::Level::info ? LOG_TYPE_INFO : level == Effects::Level::warning ? LOG_TYPE_WARNING : LOG_TYPE_ERROR;
+    char type = level == Effects::Level::info      ? LOG_TYPE_INFO
+                : level == Effects::Level::warning ? LOG_TYPE_WARNING
+                                                   : LOG_TYPE_ERROR;
     std::string line = {'\1', static_cast<char>(type + 1)};
     line += std::to_string(getpid()) + " " + text.substr(0, line_bytes_max);
     for (size_t i = 2; i < line.size(); i++)
@@ -35,7 +38,9 @@ void write_log(Effects::Level level, const std::string &text) {
 Result<std::string> read_file(const std::string &setting, const std::string &path) {
     std::ifstream file(path, std::ios::binary);
     std::stringstream text;
-    if (!file || !(text << file.rdbuf())) return Error{Code::invalid, setting + ": " + path + ": " + std::strerror(errno) + ": the agent's user must be able to read it"};
+    if (!file || !(text << file.rdbuf()))
+        return Error{Code::invalid, setting + ": " + path + ": " + std::strerror(errno) +
+                                        ": the agent's user must be able to read it"};
     return text.str();
 }
 
@@ -58,7 +63,9 @@ Result<AgentOptions> options() {
         auto text = read_file("replica_kafka_config", o.settings.kafka_config);
         if (!text) return text.error();
         auto properties = parse_kafka_config(*text);
-        if (!properties) return Error{Code::invalid, "replica_kafka_config: " + o.settings.kafka_config + ": " + properties.error().message};
+        if (!properties)
+            return Error{Code::invalid,
+                         "replica_kafka_config: " + o.settings.kafka_config + ": " + properties.error().message};
         o.kafka_properties = *properties;
     }
     o.version = REPLICA_VERSION;
@@ -71,10 +78,13 @@ Result<AgentOptions> options() {
 
 void client_connected(struct master_service_connection *connection) {
     std::string_view name = connection->name;
-    SocketKind kind = name.ends_with("-control") ? SocketKind::control : name.ends_with("-dict") ? SocketKind::dict : SocketKind::mail;
+    SocketKind kind = name.ends_with("-control") ? SocketKind::control
+                      : name.ends_with("-dict")  ? SocketKind::dict
+                                                 : SocketKind::mail;
     master_service_client_connection_accept(connection);
     agent->handle_connection(kind, connection->fd);
-    master_service_client_connection_destroyed(master_service); // the agent counts its own: the master is never to think us full
+    master_service_client_connection_destroyed(
+        master_service); // the agent counts its own: the master is never to think us full
 }
 
 // Dovecot reloads or stops: another agent may wait for us to settle.

@@ -1,5 +1,5 @@
-// The doveadm module: registers one command for each verb, asks the agent over its control socket, prints what it answers through
-// Dovecot's formatters. Thread: doveadm's only one.
+// The doveadm module: registers one command for each verb, asks the agent over its control socket, prints what it
+// answers through Dovecot's formatters. Thread: doveadm's only one.
 #include "doveadm-cmds/request.hpp"
 #include "plugin/compat/doveadm.hpp"
 
@@ -41,7 +41,8 @@ bool answered(const char *line) {
         fail(EX_DATAERR, text);
         return false;
     default:
-        fail(EX_PROTOCOL, "the agent's answer is not understood: the doveadm module and agentd are of different releases");
+        fail(EX_PROTOCOL,
+             "the agent's answer is not understood: the doveadm module and agentd are of different releases");
         return false;
     }
 }
@@ -50,7 +51,10 @@ void ask(const Words &request) {
     const char *path = t_strdup_printf("%s/replica-control", doveadm_settings->base_dir);
     int fd = net_connect_unix_with_retries(path, 1000);
     if (fd < 0)
-        return fail(EX_TEMPFAIL, t_strdup_printf("the agent does not answer: connect(%s): %m: is Dovecot running, with conf.d/90-replica.conf?", path));
+        return fail(
+            EX_TEMPFAIL,
+            t_strdup_printf(
+                "the agent does not answer: connect(%s): %m: is Dovecot running, with conf.d/90-replica.conf?", path));
     net_set_nonblock(fd, false);
     std::string line = "VERSION\treplica-control\t1\t0\n";
     for (auto &word : request)
@@ -62,7 +66,10 @@ void ask(const Words &request) {
         for (const char *answer; !ended && (answer = i_stream_read_next_line(input)) != nullptr;)
             ended = !answered(answer);
     i_stream_destroy(&input);
-    if (!ended) fail(EX_TEMPFAIL, "the agent went away before it answered: `doveadm replica operations` shows what it does, once it is back");
+    if (!ended)
+        fail(
+            EX_TEMPFAIL,
+            "the agent went away before it answered: `doveadm replica operations` shows what it does, once it is back");
 }
 
 void run(struct doveadm_cmd_context *cctx) {

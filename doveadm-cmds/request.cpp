@@ -49,12 +49,14 @@ Result<Options> options(const Words &words, size_t from, const Words &known) {
 
 Result<Words> named_accounts(const Options &given) {
     auto list = given.find("accounts"), file = given.find("input_file");
-    if ((list == given.end()) == (file == given.end())) return invalid("write either `accounts a@example.com,b@example.com` or `input_file FILE`");
+    if ((list == given.end()) == (file == given.end()))
+        return invalid("write either `accounts a@example.com,b@example.com` or `input_file FILE`");
     return list != given.end() ? accounts_of_list(list->second) : accounts_of_file(file->second);
 }
 
 Result<Words> set(const Words &words) {
-    if (words.size() < 2) return invalid("write: setAccountDestination <mailstore> <priority> accounts <a,b,...> | input_file <file>");
+    if (words.size() < 2)
+        return invalid("write: setAccountDestination <mailstore> <priority> accounts <a,b,...> | input_file <file>");
     auto given = options(words, 2, {"accounts", "input_file"});
     if (!given) return given.error();
     auto accounts = named_accounts(*given);
@@ -67,7 +69,8 @@ Result<Words> set(const Words &words) {
 }
 
 Result<Words> remove(const Words &words) {
-    if (words.empty()) return invalid("write: removeAccountDestination <mailstore> accounts <a,b,...> | input_file <file>");
+    if (words.empty())
+        return invalid("write: removeAccountDestination <mailstore> accounts <a,b,...> | input_file <file>");
     auto given = options(words, 1, {"accounts", "input_file"});
     if (!given) return given.error();
     auto accounts = named_accounts(*given);
@@ -89,7 +92,8 @@ Result<Words> promote(const Words &words) {
     Words request = {"promote", value("target"), value("source_mail_host"), force == "yes" ? "1" : "0"};
     bool by_store = given->contains("source_mail_host");
     if (by_store && value("source_mail_host").empty()) return invalid("`source_mail_host` names no store");
-    if (by_store && (given->contains("accounts") || given->contains("input_file"))) return invalid("write either `source_mail_host` or accounts, not both");
+    if (by_store && (given->contains("accounts") || given->contains("input_file")))
+        return invalid("write either `source_mail_host` or accounts, not both");
     if (by_store) return request;
     if (!given->contains("accounts") && !given->contains("input_file"))
         return invalid("write `accounts a@example.com,b@example.com`, `input_file FILE` or `source_mail_host HOST`");
@@ -119,8 +123,12 @@ constexpr const char *word_stores = "stores";
 const std::vector<Verb> &verbs() {
     static const std::vector<Verb> all = {
         {"setAccountDestination", "<mailstore> <priority> accounts <account>[,<account>...] | input_file <file>", set},
-        {"getAccountStatus", "[mailHost <mailstore>] [replicaServer <mailstore>] [replicaStatus available|unavailable]", status},
-        {"promoteAccounts", "accounts <account>[,<account>...] | input_file <file> | source_mail_host <mailstore> [target <mailstore>] [force yes]", promote},
+        {"getAccountStatus", "[mailHost <mailstore>] [replicaServer <mailstore>] [replicaStatus available|unavailable]",
+         status},
+        {"promoteAccounts",
+         "accounts <account>[,<account>...] | input_file <file> | source_mail_host <mailstore> [target <mailstore>] "
+         "[force yes]",
+         promote},
         {"removeAccountDestination", "<mailstore> accounts <account>[,<account>...] | input_file <file>", remove},
         {word_operations, "", alone<word_operations>},
         {word_stores, "", alone<word_stores>},
@@ -133,7 +141,8 @@ Result<Words> accounts_of_list(std::string_view text) {
     for (;;) {
         auto end = text.find(',');
         accounts.emplace_back(trimmed(text.substr(0, end)));
-        if (accounts.back().empty()) return invalid("`accounts` has an empty name: write them with a single comma between");
+        if (accounts.back().empty())
+            return invalid("`accounts` has an empty name: write them with a single comma between");
         if (end == text.npos) break;
         text.remove_prefix(end + 1);
     }
@@ -168,7 +177,8 @@ Result<Words> accounts_of_file(const std::string &path) {
     close(fd);
     if (!regular) return invalid("input_file " + path + " is not a regular file");
     if (n < 0) return failed();
-    if (text.size() > file_bytes_max) return invalid("input_file " + path + " is larger than 64 MiB: give the accounts in parts");
+    if (text.size() > file_bytes_max)
+        return invalid("input_file " + path + " is larger than 64 MiB: give the accounts in parts");
     return accounts_of_text(text, path);
 }
 

@@ -1,6 +1,6 @@
-// The words of a `doveadm replica` command, checked and put into a request line of the control socket (docs/formats/control-socket.md).
-// Names of accounts and stores are the agent's to judge. Pure, but for reading an input file.
-// Fails: invalid, with a sentence that says what to write.
+// The words of a `doveadm replica` command, checked and put into a request line of the control socket
+// (docs/formats/control-socket.md). Names of accounts and stores are the agent's to judge. Pure, but for reading an
+// input file. Fails: invalid, with a sentence that says what to write.
 #pragma once
 #include "lib/base/result.hpp"
 #include <string>
@@ -12,7 +12,7 @@ namespace replica {
 using Words = std::vector<std::string>;
 
 struct Verb {
-    const char *name;  // behind "replica "
+    const char *name; // behind "replica "
     const char *usage;
     Result<Words> (*request)(const Words &words); // the fields of the request line
 };

@@ -25,11 +25,14 @@ public:
     size_t sealed_size(const Record &record) const override { return effects_.sealed_size(record); }
     void send(ClientId client, const AgentFrame &frame) override { effects_.send(client, frame); }
     void worker(const std::string &account, WorkerRequest request, bool originate, WorkerDone done) override {
-        effects_.worker(account, std::move(request), originate, [weak = weak_from_this(), done = std::move(done)](const Reply &reply) {
-            if (weak.lock()) done(reply);
-        });
+        effects_.worker(account, std::move(request), originate,
+                        [weak = weak_from_this(), done = std::move(done)](const Reply &reply) {
+                            if (weak.lock()) done(reply);
+                        });
     }
-    void publish(const std::string &kafka_key, const ControlValue &value) override { effects_.publish(kafka_key, value); }
+    void publish(const std::string &kafka_key, const ControlValue &value) override {
+        effects_.publish(kafka_key, value);
+    }
     void erase(const std::string &kafka_key) override { effects_.erase(kafka_key); }
     void log(Level level, const std::string &line) override { effects_.log(level, line); }
 
@@ -86,17 +89,20 @@ template <> Result<StoredAccount> decode<StoredAccount>(std::string_view bytes) 
 }
 
 Account::Account(std::string name, AccountKey key, AccountHost &host, Effects &effects)
-    : name_(std::move(name)), key_(key), host_(host), effects_(effects), own_effects_(std::make_shared<GuardedEffects>(effects)) {}
+    : name_(std::move(name)), key_(key), host_(host), effects_(effects),
+      own_effects_(std::make_shared<GuardedEffects>(effects)) {}
 
 // No epoch before this one: nothing was promoted, so no operation writes the OPEN.
 bool Account::log_is_new() const { return !record_.places.empty() && record_.places.front().epoch == record_.epoch; }
 
 bool Account::is_destination() const {
-    return std::any_of(record_.destinations.begin(), record_.destinations.end(), [&](auto &d) { return this_store(d.store); });
+    return std::any_of(record_.destinations.begin(), record_.destinations.end(),
+                       [&](auto &d) { return this_store(d.store); });
 }
 
 void Account::record(Time now, const AccountRecord &decided) {
-    bool again = decided.version > record_.version && follow_ && !ship_ && follow_->phase() == DestinationPhase::stopped;
+    bool again =
+        decided.version > record_.version && follow_ && !ship_ && follow_->phase() == DestinationPhase::stopped;
     record_ = decided;
     if (again) { // setAccountDestination names a stopped destination anew: it begins anew
         stored_ = {};
@@ -122,7 +128,8 @@ void Account::begin(Time now) {
     } else {
         auto of_epoch = [&](auto &p) { return p.epoch == record_.epoch; };
         auto place = std::find_if(record_.places.rbegin(), record_.places.rend(), of_epoch);
-        if (place == record_.places.rend()) return effects_.log(Effects::Level::error, "account=" + name_ + ": its record names no place of its epoch");
+        if (place == record_.places.rend())
+            return effects_.log(Effects::Level::error, "account=" + name_ + ": its record names no place of its epoch");
         start = {{record_.epoch, place->sequence}, true, {}};
         reader_ = std::make_unique<LogReader>(start.position, place->sequence > 0, place->place);
         next_offset_ = place->offset;
@@ -132,7 +139,8 @@ void Account::begin(Time now) {
     bool own_epoch = this_store(record_.source) && reader_->position().epoch == record_.epoch;
     if (own_epoch && record_.state == AccountState::active) {
         if (reader_->opened()) become_source(now);
-        if (reader_->opened() || log_is_new()) return; // whose OPEN the source itself writes, once it has read to the end
+        if (reader_->opened() || log_is_new())
+            return; // whose OPEN the source itself writes, once it has read to the end
     }
     follow_fed_ = start.position;
     follow_effects_ = std::make_shared<GuardedEffects>(effects_);
@@ -148,14 +156,16 @@ void Account::become_source(Time) {
 }
 
 void Account::open_if_ready(Time now) {
-    if (!ship_ || ship_open_ || !caught_up_ || record_.state != AccountState::active || !this_store(record_.source)) return;
+    if (!ship_ || ship_open_ || !caught_up_ || record_.state != AccountState::active || !this_store(record_.source))
+        return;
     if (record_.epoch != reader_->position().epoch || (follow_ && !follow_->idle())) return;
     follow_.reset();
     follow_effects_.reset();
     ship_open_ = true;
     opened_position_ = reader_->position();
     ship_->open(now, opened_position_, reader_->place());
-    effects_.log(Effects::Level::info, "account=" + name_ + " epoch=" + std::to_string(record_.epoch) + ": this store is its source");
+    effects_.log(Effects::Level::info,
+                 "account=" + name_ + " epoch=" + std::to_string(record_.epoch) + ": this store is its source");
     tick(now);
 }
 
@@ -196,10 +206,12 @@ void Account::entry(Time now, const Entry &entry) {
         return cross_if_fenced();
     case LogReader::Judgement::gap: {
         std::string why = "the log has a gap: record " + to_string(entry.number) + " at " + entry.place.topic + "/" +
-                          std::to_string(entry.place.partition) + " offset " + std::to_string(entry.offset) + " does not follow " + to_string(reader_->position());
+                          std::to_string(entry.place.partition) + " offset " + std::to_string(entry.offset) +
+                          " does not follow " + to_string(reader_->position());
         return unreadable(why);
     }
-    case LogReader::Judgement::ignored: return;
+    case LogReader::Judgement::ignored:
+        return;
     }
 }
 
@@ -218,7 +230,8 @@ void Account::unreadable(const std::string &why) {
     if (follow_) follow_->stop(why);
 }
 
-// A fence was read where this store was the source: what counts and is not in the indexes yet is applied like at any destination.
+// A fence was read where this store was the source: what counts and is not in the indexes yet is applied like at any
+// destination.
 void Account::demote(Time) {
     ship_->close(Reason::not_source, "the account was promoted to another store");
     Number settled = ship_open_ ? ship_->settled() : begun_at_;
@@ -239,7 +252,8 @@ void Account::demote(Time) {
 
 void Account::cross_if_fenced() {
     if (!reader_ || ship_ || reader_->fenced_by() == 0) return;
-    auto next = std::find_if(record_.places.begin(), record_.places.end(), [&](auto &p) { return p.epoch >= reader_->fenced_by(); });
+    auto next = std::find_if(record_.places.begin(), record_.places.end(),
+                             [&](auto &p) { return p.epoch >= reader_->fenced_by(); });
     if (next == record_.places.end()) return; // the control log will name it
     if (!crossed_) crossed_ = Crossed{reader_->place(), next_offset_};
     caught_up_ = false;
@@ -279,7 +293,8 @@ void Account::ask_role() {
         role_asked_ = false;
         role_failed_ = reply.verdict != Verdict::applied;
         if (role_failed_) {
-            effects_.log(Effects::Level::warning, "account=" + name_ + ": its control dir could not be written: " + reply.text);
+            effects_.log(Effects::Level::warning,
+                         "account=" + name_ + ": its control dir could not be written: " + reply.text);
         } else {
             control_dir_ = asked;
             if (reply.facts) {
@@ -292,7 +307,8 @@ void Account::ask_role() {
 }
 
 void Account::destination_state(Time now, const DestinationState &state) {
-    if (!ship_open_ || role() != Role::source || state.phase == DestinationPhase::stopped || this_store(state.store)) return;
+    if (!ship_open_ || role() != Role::source || state.phase == DestinationPhase::stopped || this_store(state.store))
+        return;
     if (state.wants_everything) snapshot_lists(state.position);
     for (auto &object : state.wanted)
         if (auto &last = snapshots_[object]; last.none() || state.position >= last) ship_->snapshot(now, object);

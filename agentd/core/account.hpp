@@ -1,6 +1,6 @@
-// One account on this store: which role the decided account record gives it here, where its log is read, and which machine the
-// records go to: Ship where this store is the source, Follow where it is a destination.
-// Promises: the control dir says `source` only once everything of the log is in the indexes; from a fence on nothing is acknowledged;
+// One account on this store: which role the decided account record gives it here, where its log is read, and which
+// machine the records go to: Ship where this store is the source, Follow where it is a destination. Promises: the
+// control dir says `source` only once everything of the log is in the indexes; from a fence on nothing is acknowledged;
 // a store that was replaced rolls forward to the fence and follows.
 #pragma once
 #include "agentd/core/effects.hpp"
@@ -16,15 +16,17 @@ public:
     virtual ~AccountHost() = default;
     virtual const std::string &store() const = 0;
     virtual const std::string &boot() const = 0; // this boot of the host
-    // The place is read at least from this offset on (from_stored: from the place's stored offset), rewound if it must be.
-    // caught_up() follows, never from inside this call, when everything that was there at the agent's start has been read.
+    // The place is read at least from this offset on (from_stored: from the place's stored offset), rewound if it must
+    // be. caught_up() follows, never from inside this call, when everything that was there at the agent's start has
+    // been read.
     static constexpr int64_t from_stored = -1;
     virtual void read_from(const AccountKey &, const Place &, int64_t offset) = 0;
     virtual ShipSettings ship_settings() const = 0;
     virtual void inspect_later(const AccountKey &) = 0; // snapshot_unlogged(), one account after the other
 };
 
-// What survives a restart: as of the last flush. The place's stored offset, kept beside it, never passes what is not in here.
+// What survives a restart: as of the last flush. The place's stored offset, kept beside it, never passes what is not in
+// here.
 struct StoredAccount {
     Number position;
     bool opened = false;
@@ -57,7 +59,7 @@ public:
     void caught_up(Time now, const Place &);
     void destination_state(Time now, const DestinationState &); // as source: what a destination wants
     void snapshot_unlogged(std::function<void()> done);
-    void unreadable(const std::string &why);                    // a record of ours that cannot be opened, though it may count
+    void unreadable(const std::string &why); // a record of ours that cannot be opened, though it may count
     void worker_lost(Time now);
     void tick(Time now);
     std::optional<Time> deadline() const;
@@ -75,7 +77,9 @@ public:
     std::optional<int64_t> oldest_needed_offset(const Place &) const;
     Place reading() const { return reader_ ? reader_->place() : Place{}; }
     Number position() const { return reader_ ? reader_->position() : Number{}; }
-    int64_t next_offset() const { return next_offset_; } // behind the record at position(): a start for a new destination
+    int64_t next_offset() const {
+        return next_offset_;
+    } // behind the record at position(): a start for a new destination
     bool opened(uint64_t epoch) const { return reader_ && reader_->opened() && reader_->position().epoch == epoch; }
     uint64_t crossed_epoch() const { return crossed_epoch_; } // all places of epochs below it were read to their fence
     bool starting() const { return this_store(record_.source) && record_.state == AccountState::active && !ship_open_; }

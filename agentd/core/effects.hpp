@@ -1,6 +1,5 @@
-// What the decisions in agentd/core ask of the world. The shell obeys, tests record. Nothing here waits: every outcome comes
-// back as a call on the machine that asked.
-// Thread: all of agentd/core runs on the agent's one Asio thread.
+// What the decisions in agentd/core ask of the world. The shell obeys, tests record. Nothing here waits: every outcome
+// comes back as a call on the machine that asked. Thread: all of agentd/core runs on the agent's one Asio thread.
 #pragma once
 #include "lib/seal/envelope.hpp"
 #include "lib/wire/control.hpp"
@@ -36,8 +35,9 @@ public:
 
     virtual void send(ClientId, const AgentFrame &) = 0;
 
-    // A request to a replica-apply worker; id is filled in. `originate`: on the worker that calls out. The reply comes once, with
-    // verdict retry if the worker was lost. BulkOut frames of a SnapshotMailbox are produced by the shell, not seen here.
+    // A request to a replica-apply worker; id is filled in. `originate`: on the worker that calls out. The reply comes
+    // once, with verdict retry if the worker was lost. BulkOut frames of a SnapshotMailbox are produced by the shell,
+    // not seen here.
     using WorkerDone = std::function<void(const Reply &)>;
     virtual void worker(const std::string &account, WorkerRequest, bool originate, WorkerDone) = 0;
 

@@ -18,7 +18,7 @@ constexpr auto broker_limit = 5s;
 constexpr auto tick_period = 50ms;
 constexpr auto flush_period = 5s;
 constexpr auto snapshot_period = 1s; // a look at what destinations want, besides when they say so
-constexpr auto settle_limit = 2s; // a reload waits this long for what is unsettled
+constexpr auto settle_limit = 2s;    // a reload waits this long for what is unsettled
 constexpr const char *control_topic = "replica.control";
 constexpr const char *changes_topic_prefix = "replica.changes.";
 constexpr const char *retention_ms = "604800000"; // seven days
@@ -31,22 +31,27 @@ OperationSettings operation_settings(const Settings &settings) {
     operations.silent_after = silent_after(settings);
     operations.admin = settings.admin;
     operations.wall_ms = [] {
-        return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+        return static_cast<uint64_t>(
+            std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+                .count());
     };
     return operations;
 }
 } // namespace
 
 Agent::Agent(AgentOptions options, Log log)
-    : options_(std::move(options)), log_(std::move(log)), session_(Session::from(random_bytes(8).data())), control_(options_.ring),
-      operations_(control_, *this, options_.ring, operation_settings(options_.settings), *this),
-      control_place_{control_topic, 0} {}
+    : options_(std::move(options)), log_(std::move(log)), session_(Session::from(random_bytes(8).data())),
+      control_(options_.ring),
+      operations_(control_, *this, options_.ring, operation_settings(options_.settings), *this), control_place_{
+                                                                                                     control_topic,
+                                                                                                     0} {}
 
 Agent::~Agent() {
     if (lock_fd_ >= 0) close(lock_fd_);
 }
 
-Place Agent::own_place(const std::string &peer) const { // accounts with the same peer share a partition: it reads only what it needs
+Place Agent::own_place(
+    const std::string &peer) const { // accounts with the same peer share a partition: it reads only what it needs
     auto hash = options_.ring.name_hash("partition", peer);
     uint32_t value = 0;
     for (int i = 0; i < 4; i++)
@@ -54,7 +59,9 @@ Place Agent::own_place(const std::string &peer) const { // accounts with the sam
     return {changes_topic_prefix + store(), static_cast<int32_t>(value % options_.settings.partitions)};
 }
 
-ShipSettings Agent::ship_settings() const { return {options_.settings.ack_timeout, options_.settings.record_bytes_max, session_}; }
+ShipSettings Agent::ship_settings() const {
+    return {options_.settings.ack_timeout, options_.settings.record_bytes_max, session_};
+}
 
 Result<void> Agent::run() {
     loop_.post([this] { begin(); });
@@ -77,7 +84,9 @@ void Agent::begin() {
     if (lock_fd_ < 0) {
         std::string path = options_.settings.state_dir + "/agentd.lock";
         lock_fd_ = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-        if (lock_fd_ < 0) return fail("replica_state_dir: " + path + ": " + std::strerror(errno) + ": make the directory, owned by the agent's user, mode 0700");
+        if (lock_fd_ < 0)
+            return fail("replica_state_dir: " + path + ": " + std::strerror(errno) +
+                        ": make the directory, owned by the agent's user, mode 0700");
     }
     if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) return loop_.after(lock_poll, [this] { begin(); });
     if (auto started = start(); !started) {
@@ -100,7 +109,9 @@ Result<void> Agent::start() {
         handlers.message = [this](Message &&m) { on_message(std::move(m)); };
         handlers.place_error = [this](const PlaceError &e) { loop_.post([this, e] { on_place_error(e); }); };
         handlers.outcome = [this](const Outcome &o) { on_outcome(o); };
-        handlers.log = [this](int level, const std::string &text) { log_(level <= 3 ? Level::warning : Level::info, "kafka: " + text); };
+        handlers.log = [this](int level, const std::string &text) {
+            log_(level <= 3 ? Level::warning : Level::info, "kafka: " + text);
+        };
         auto made = Kafka::create(kafka, std::move(handlers));
         if (!made) return made.error();
         kafka_ = std::move(*made);
@@ -118,7 +129,8 @@ Result<void> Agent::start() {
         };
         handlers.bulk = [this](const std::string &account, const std::string &encoded) { bulk(account, encoded); };
         handlers.warn = [this](const std::string &line) { log_(Level::warning, line); };
-        workers_ = std::make_unique<WorkerPool>(loop_, WorkerPool::Settings{options_.worker_socket, settings.apply_workers, 1}, std::move(handlers));
+        workers_ = std::make_unique<WorkerPool>(
+            loop_, WorkerPool::Settings{options_.worker_socket, settings.apply_workers, 1}, std::move(handlers));
     }
     control_next_ = range->first;
     control_end_ = range->second;
@@ -142,7 +154,10 @@ Result<void> Agent::ensure_topic(const std::string &name, int partitions, bool c
     auto topic = kafka_->describe_topic(name, broker_limit);
     bool known = static_cast<bool>(state_->read("t/" + name));
     if (!topic && topic.error().code == Code::gone) {
-        if (known) return Error{Code::invalid, "damaged: topic " + name + " was there and is gone: restore the brokers, or empty replica_state_dir to begin anew"};
+        if (known)
+            return Error{Code::invalid,
+                         "damaged: topic " + name +
+                             " was there and is gone: restore the brokers, or empty replica_state_dir to begin anew"};
         Kafka::Topic wanted{name, partitions, static_cast<int>(settings.replication_factor), {}};
         wanted.config = {{"min.insync.replicas", std::to_string(settings.min_insync)},
                          {"unclean.leader.election.enable", "false"},
@@ -158,20 +173,29 @@ Result<void> Agent::ensure_topic(const std::string &name, int partitions, bool c
         if (auto written = state_->write({{"t/" + name, "1"}}); !written) return written.error();
     }
     if (topic->partitions < partitions)
-        return Error{Code::invalid, "topic " + name + " has " + std::to_string(topic->partitions) + " partitions, replica_partitions asks for " + std::to_string(partitions)};
+        return Error{Code::invalid, "topic " + name + " has " + std::to_string(topic->partitions) +
+                                        " partitions, replica_partitions asks for " + std::to_string(partitions)};
     auto insync = topic->config.find("min.insync.replicas");
     if (topic->replication_factor < 2 && warned_.insert(name).second)
-        log_(Level::warning, "topic=" + name + ": one broker holds each record: what it loses with its disk is lost (fine for a trial)");
-    else if (insync != topic->config.end() && std::stoul(insync->second) < settings.min_insync && warned_.insert(name).second)
-        log_(Level::warning, "topic=" + name + ": min.insync.replicas=" + insync->second + " is below replica_min_insync=" + std::to_string(settings.min_insync) +
+        log_(Level::warning,
+             "topic=" + name +
+                 ": one broker holds each record: what it loses with its disk is lost (fine for a trial)");
+    else if (insync != topic->config.end() && std::stoul(insync->second) < settings.min_insync &&
+             warned_.insert(name).second)
+        log_(Level::warning, "topic=" + name + ": min.insync.replicas=" + insync->second +
+                                 " is below replica_min_insync=" + std::to_string(settings.min_insync) +
                                  ": an acknowledged change may be on fewer brokers than asked for");
-    if (auto unclean = topic->config.find("unclean.leader.election.enable"); unclean != topic->config.end() && unclean->second == "true" && warned_.insert(name + "/unclean").second)
-        log_(Level::warning, "topic=" + name + ": unclean.leader.election.enable=true: a broker may drop what was acknowledged: set it to false");
+    if (auto unclean = topic->config.find("unclean.leader.election.enable");
+        unclean != topic->config.end() && unclean->second == "true" && warned_.insert(name + "/unclean").second)
+        log_(Level::warning,
+             "topic=" + name +
+                 ": unclean.leader.election.enable=true: a broker may drop what was acknowledged: set it to false");
     return {};
 }
 
 ControlService Agent::control_service() {
-    StatusSettings status{store(), silent_after(options_.settings), [this](const AccountKey &key) -> std::optional<Number> {
+    StatusSettings status{store(), silent_after(options_.settings),
+                          [this](const AccountKey &key) -> std::optional<Number> {
                               auto *account = find(key);
                               if (!account || account->position().none()) return std::nullopt;
                               return account->position();
@@ -185,8 +209,10 @@ void Agent::handle_connection(SocketKind kind, int fd) {
         if (kind == SocketKind::control) return serve_control(connection, control_service());
         if (kind == SocketKind::dict) return serve_dict(connection, control_);
         if (shutting_down_) return connection->close();
-        if (ready_) open_client(std::move(connection));
-        else held_.push_back(std::move(connection));
+        if (ready_)
+            open_client(std::move(connection));
+        else
+            held_.push_back(std::move(connection));
     });
 }
 

@@ -1,6 +1,6 @@
-// The agent of one mailstore: the shell around the decisions of agentd/core. It reads the places and the control log, seals and produces,
-// serves the three sockets, talks to the workers, keeps the stored positions, and shows its heartbeat.
-// Thread: everything but handle_connection() and shut_down() runs on the loop's thread.
+// The agent of one mailstore: the shell around the decisions of agentd/core. It reads the places and the control log,
+// seals and produces, serves the three sockets, talks to the workers, keeps the stored positions, and shows its
+// heartbeat. Thread: everything but handle_connection() and shut_down() runs on the loop's thread.
 #pragma once
 #include "agentd/core/account.hpp"
 #include "agentd/core/control.hpp"
@@ -37,7 +37,7 @@ public:
     // Returns when shut_down() is through, or with the reason why this agent cannot serve.
     Result<void> run();
     void handle_connection(SocketKind kind, int fd); // any thread; the descriptor is the agent's from here on
-    void shut_down();                                // any thread: settles what is unsettled, closes its clients, ends run()
+    void shut_down(); // any thread: settles what is unsettled, closes its clients, ends run()
 
 private:
     struct PlaceReader {
@@ -49,7 +49,11 @@ private:
         int64_t stored = -1;          // as the state has it
     };
     struct Pending { // handed to the producer
-        enum class Kind : uint8_t { record, bulk, control } kind = Kind::record; // a record stays until settled(), the others until delivered
+        enum class Kind : uint8_t {
+            record,
+            bulk,
+            control
+        } kind = Kind::record; // a record stays until settled(), the others until delivered
         Place place;
         std::string key, value;
         AccountKey account;

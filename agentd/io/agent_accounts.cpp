@@ -7,7 +7,8 @@ namespace replica {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr auto ready_limit = 2s; // after this an agent that cannot reach its log says so, instead of letting clients wait
+constexpr auto ready_limit =
+    2s; // after this an agent that cannot reach its log says so, instead of letting clients wait
 constexpr auto broker_limit = 5s;
 std::string name_of(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }
 } // namespace
@@ -28,12 +29,14 @@ void Agent::control_was_read() {
         if (key.size() == 2 + sizeof(AccountKey)) stored_[AccountKey::from(key.data() + 2)] = value;
     });
     if (!read) return fail(read.error().message);
-    log_(Level::info, "control log read: accounts=" + std::to_string(control_.accounts().size()) + " known_here=" + std::to_string(stored_.size()));
+    log_(Level::info, "control log read: accounts=" + std::to_string(control_.accounts().size()) +
+                          " known_here=" + std::to_string(stored_.size()));
     for (auto *record : control_.accounts()) {
         auto key = options_.ring.account_key(record->account);
         account_decided(now, key);
         for (auto &destination : record->destinations)
-            if (auto *state = control_.destination(record->account, destination.store); state && (state->wants_everything || !state->wanted.empty()))
+            if (auto *state = control_.destination(record->account, destination.store);
+                state && (state->wants_everything || !state->wanted.empty()))
                 incomplete_.insert(key);
     }
     auto known = stored_; // accounts that are removed by now leave their role
@@ -49,15 +52,18 @@ void Agent::account_decided(Time now, const AccountKey &key) {
     auto &problem = control_.account_problem(key);
     auto stored = stored_.find(key);
     bool here = record->state != AccountState::removed &&
-                (record->source == store() || std::any_of(record->destinations.begin(), record->destinations.end(), [&](auto &d) { return d.store == store(); }));
+                (record->source == store() || std::any_of(record->destinations.begin(), record->destinations.end(),
+                                                          [&](auto &d) { return d.store == store(); }));
     if (!account && !here && stored == stored_.end()) return;
     if (!account) {
         account = (accounts_[key] = std::make_unique<Account>(record->account, key, *this, *this)).get();
         if (stored != stored_.end())
             if (auto restored = decode<StoredAccount>(stored->second)) account->restore(*restored);
     }
-    if (problem.empty()) account->record(now, *record);
-    else account->unreadable(problem);
+    if (problem.empty())
+        account->record(now, *record);
+    else
+        account->unreadable(problem);
     awake(key);
 }
 
@@ -72,7 +78,8 @@ void Agent::tick() {
         auto *account = find(key);
         if (!account) continue;
         account->tick(now);
-        if (auto state = account->take_destination_state(now)) publish(destination_key(key, store_hash(options_.ring, store())), *state);
+        if (auto state = account->take_destination_state(now))
+            publish(destination_key(key, store_hash(options_.ring, store())), *state);
         if (account->deadline() || account->has_unpublished()) awake_.insert(key);
     }
     for (auto &[place, reader] : places_)
@@ -106,8 +113,10 @@ void Agent::inspect_next() {
         to_inspect_.pop_front();
         if (!to_inspect_.empty()) loop_.post([this] { inspect_next(); });
     };
-    if (auto *account = find(to_inspect_.front())) account->snapshot_unlogged(next);
-    else next();
+    if (auto *account = find(to_inspect_.front()))
+        account->snapshot_unlogged(next);
+    else
+        next();
 }
 
 void Agent::pause_busy(const Place &place, PlaceReader &reader) {
@@ -118,10 +127,12 @@ void Agent::pause_busy(const Place &place, PlaceReader &reader) {
     if (reader.busy.empty()) kafka_->pause(place, false);
 }
 
-// Clients that came while this agent was starting are heard once every account of ours can take changes, or after a while, to be refused.
+// Clients that came while this agent was starting are heard once every account of ours can take changes, or after a
+// while, to be refused.
 void Agent::become_ready(Time now) {
     if (ready_) return;
-    bool starting = !control_is_read_ || std::any_of(accounts_.begin(), accounts_.end(), [](auto &a) { return a.second->starting(); });
+    bool starting = !control_is_read_ ||
+                    std::any_of(accounts_.begin(), accounts_.end(), [](auto &a) { return a.second->starting(); });
     if (starting && now - started_ < ready_limit) return;
     ready_ = true;
     log_(Level::info, starting ? "serving, though not every account is ready yet" : "serving");
@@ -135,7 +146,9 @@ void Agent::heartbeat(Time) {
     beat.store = store();
     beat.session = session_;
     beat.counter = ++heartbeat_counter_;
-    beat.time_ms = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+    beat.time_ms = static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+            .count());
     beat.host = options_.host;
     beat.base_dir = options_.base_dir;
     beat.version = options_.version;
@@ -146,7 +159,8 @@ void Agent::heartbeat(Time) {
         beat.accounts_destination += account->follow() != nullptr;
     }
     for (auto &[place, reader] : places_)
-        if (place.topic == own_place("").topic && reader.next_offset > 0) beat.acknowledged.emplace_back(place, reader.next_offset - 1);
+        if (place.topic == own_place("").topic && reader.next_offset > 0)
+            beat.acknowledged.emplace_back(place, reader.next_offset - 1);
     publish(heartbeat_key(store_hash(options_.ring, store())), beat);
 }
 
@@ -154,8 +168,10 @@ void Agent::check_heartbeat(const std::string &name) {
     auto *view = control_.store(name);
     if (!view) return;
     auto &beat = view->heartbeat;
-    if (name == store() && beat.session != session_ && (beat.host != options_.host || beat.base_dir != options_.base_dir))
-        return fail("another agent calls itself " + name + " (host " + beat.host + ", base_dir " + beat.base_dir + "): give each store a replica_mailstore of its own");
+    if (name == store() && beat.session != session_ &&
+        (beat.host != options_.host || beat.base_dir != options_.base_dir))
+        return fail("another agent calls itself " + name + " (host " + beat.host + ", base_dir " + beat.base_dir +
+                    "): give each store a replica_mailstore of its own");
     if (beat.key_check != options_.ring.check_value() && warned_.insert("keys/" + name).second)
         log_(Level::error, "store=" + name + " has another replica_key_file: copy the same file to every store");
 }
@@ -165,14 +181,16 @@ void Agent::check_heartbeat(const std::string &name) {
 Result<EpochPlace> Agent::start_for_destination(const std::string &name, const std::string &destination) {
     auto *account = find(name);
     if (account && account->ship()) {
-        EpochPlace start{account->position().epoch, account->reading(), account->next_offset(), account->position().sequence};
+        EpochPlace start{account->position().epoch, account->reading(), account->next_offset(),
+                         account->position().sequence};
         if (start.sequence == 0) // its OPEN has to be read, too
             for (auto &place : account->decided().places)
                 if (place.epoch == start.epoch) return place;
         return start;
     }
     auto *record = control_.account(name);
-    if (record && record->state != AccountState::removed) return Error{Code::retry, "the source is not ready for this account yet: try again"};
+    if (record && record->state != AccountState::removed)
+        return Error{Code::retry, "the source is not ready for this account yet: try again"};
     EpochPlace start{record ? record->epoch + 1 : 1, own_place(destination), 0, 0};
     auto range = kafka_->offsets(start.place, broker_limit);
     if (!range) return range.error();
@@ -195,7 +213,8 @@ std::string Agent::promotion_problem(const std::string &name) const {
     if (account->ship()) return {};
     auto *follow = account->follow();
     if (follow->phase() == DestinationPhase::complete) return {};
-    return std::string(to_string(follow->phase())) + (follow->reason().empty() ? ": the replica is not complete" : ": " + follow->reason());
+    return std::string(to_string(follow->phase())) +
+           (follow->reason().empty() ? ": the replica is not complete" : ": " + follow->reason());
 }
 
 bool Agent::fence_read(const std::string &name, uint64_t epoch) const {
@@ -253,7 +272,8 @@ void Agent::flush(std::function<void(bool)> done) {
         if (!written) log_(Level::error, written.error().message);
         if (flushed && written)
             for (auto &write : *writes) {
-                if (write.key[0] == 'a') stored_[AccountKey::from(write.key.data() + 2)] = write.value;
+                if (write.key[0] == 'a')
+                    stored_[AccountKey::from(write.key.data() + 2)] = write.value;
                 else
                     for (auto &[place, reader] : places_)
                         if (write.key == "p/" + name_of(place)) reader.stored = std::stoll(write.value);

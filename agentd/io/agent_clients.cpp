@@ -33,7 +33,8 @@ void Agent::client_frame(ClientId id, Client &client, const ClientFrame &frame) 
     if (auto *hello = std::get_if<Hello>(&frame)) {
         client.is_worker = hello->service == "replica-apply";
         if (hello->version == agent_protocol_version) return;
-        log_(Level::error, hello->service + " speaks version " + std::to_string(hello->version) + " of the agent's protocol: restart Dovecot after an upgrade");
+        log_(Level::error, hello->service + " speaks version " + std::to_string(hello->version) +
+                               " of the agent's protocol: restart Dovecot after an upgrade");
         return client.connection->close();
     }
     if (auto *done = std::get_if<Done>(&frame)) {
@@ -80,13 +81,15 @@ void Agent::client_closed(ClientId id) {
         if (auto *account = find(key); account && account->ship()) account->ship()->client_gone(now, id), awake(key);
 }
 
-// A reload: what was read is settled and answered, what was not read goes to the next agent, to which the clients connect anew.
+// A reload: what was read is settled and answered, what was not read goes to the next agent, to which the clients
+// connect anew.
 void Agent::finish_shut_down() {
     auto now = std::chrono::steady_clock::now();
     for (auto &[id, client] : clients_)
         client->connection->pause(true);
     produce_again(now);
-    bool idle = std::all_of(accounts_.begin(), accounts_.end(), [](auto &a) { return !a.second->ship() || a.second->ship()->idle(); });
+    bool idle = std::all_of(accounts_.begin(), accounts_.end(),
+                            [](auto &a) { return !a.second->ship() || a.second->ship()->idle(); });
     if (!idle && now < shut_down_at_) return; // the next tick looks again
     for (auto &connection : std::exchange(held_, {}))
         connection->close();

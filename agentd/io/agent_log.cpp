@@ -25,7 +25,8 @@ void Agent::on_message(Message &&message) {
 void Agent::on_control(Time now, const Message &message) {
     control_next_ = message.offset + 1;
     auto changed = control_.apply(control_is_read_ ? now : Time{}, message.key, message.value);
-    if (!changed.problem.empty()) log_(Level::error, "control log offset=" + std::to_string(message.offset) + ": " + changed.problem);
+    if (!changed.problem.empty())
+        log_(Level::error, "control log offset=" + std::to_string(message.offset) + ": " + changed.problem);
     if (!control_is_read_) {
         if (control_next_ >= control_end_) control_was_read();
         return;
@@ -54,9 +55,11 @@ void Agent::on_record(Time now, const Message &message) {
         auto opened = open(options_.ring, message.value);
         auto record = opened ? decode<Record>(opened->plaintext) : Result<Record>(opened.error());
         if (record) {
-            account->entry(now, {message.place, message.offset, header->account, opened->header.number, opened->header.session, std::move(*record)});
+            account->entry(now, {message.place, message.offset, header->account, opened->header.number,
+                                 opened->header.session, std::move(*record)});
         } else {
-            std::string where = name_of(message.place) + " offset " + std::to_string(message.offset) + ": " + record.error().message;
+            std::string where =
+                name_of(message.place) + " offset " + std::to_string(message.offset) + ": " + record.error().message;
             if (record.error().code == Code::denied) // void: anyone who may write to the broker can make such a record
                 log_(Level::warning, "account=" + account->name() + ": quarantined, not applied: " + where);
             else if (account->reading() == message.place)
@@ -88,8 +91,12 @@ void Agent::read_from(const AccountKey &key, const Place &place, int64_t offset)
             log_(Level::warning, name_of(place) + ": " + range.error().message);
             return loop_.after(reassign_delay, [this, key, place, offset] { read_from(key, place, offset); });
         }
-        if (begin > range->second) return lost_place(place, "damaged: the log ends at offset " + std::to_string(range->second) + ", but was known up to " + std::to_string(begin));
-        if (begin < range->first) return lost_place(place, "lost: Kafka keeps offsets from " + std::to_string(range->first) + " on, this store had applied up to " + std::to_string(begin));
+        if (begin > range->second)
+            return lost_place(place, "damaged: the log ends at offset " + std::to_string(range->second) +
+                                         ", but was known up to " + std::to_string(begin));
+        if (begin < range->first)
+            return lost_place(place, "lost: Kafka keeps offsets from " + std::to_string(range->first) +
+                                         " on, this store had applied up to " + std::to_string(begin));
         reader.running = true;
         reader.next_offset = begin;
         reader.caught_up_at = range->second;
@@ -109,12 +116,15 @@ void Agent::lost_place(const Place &place, const std::string &why) {
 }
 
 void Agent::on_place_error(const PlaceError &error) {
-    if (error.out_of_range && error.place != control_place_) return lost_place(error.place, "lost or damaged: " + name_of(error.place) + ": " + error.text);
+    if (error.out_of_range && error.place != control_place_)
+        return lost_place(error.place, "lost or damaged: " + name_of(error.place) + ": " + error.text);
     if (error.out_of_range) return fail("damaged: the control log: " + error.text);
     log_(Level::warning, name_of(error.place) + ": " + error.text);
     loop_.after(reassign_delay, [this, place = error.place] {
-        if (place == control_place_) kafka_->assign(place, control_next_);
-        else if (auto &reader = places_[place]; reader.running) kafka_->assign(place, reader.next_offset);
+        if (place == control_place_)
+            kafka_->assign(place, control_next_);
+        else if (auto &reader = places_[place]; reader.running)
+            kafka_->assign(place, reader.next_offset);
     });
 }
 
@@ -131,7 +141,8 @@ uint64_t Agent::hand_to_producer(Pending pending) {
 void Agent::produce(const Place &place, const AccountKey &account, const Number &number, const Record &record) {
     auto sealed = seal(options_.ring, {options_.ring.active(), account, number, session_}, encode(record));
     if (!sealed) return fail("replica_key_file: " + sealed.error().message);
-    uint64_t token = hand_to_producer({Pending::Kind::record, place, std::string(account.view()), std::move(*sealed), account, number, {}});
+    uint64_t token = hand_to_producer(
+        {Pending::Kind::record, place, std::string(account.view()), std::move(*sealed), account, number, {}});
     records_pending_[{account, number}].push_back(token);
 }
 
@@ -156,7 +167,8 @@ void Agent::bulk(const std::string &name, const std::string &encoded) {
     auto sealed = seal(options_.ring, {options_.ring.active(), key, number, session_}, encode(record));
     if (!sealed) return fail("replica_key_file: " + sealed.error().message);
     bulk_bytes_ += sealed->size();
-    hand_to_producer({Pending::Kind::bulk, account->reading(), std::string(key.view()), std::move(*sealed), key, number, {}});
+    hand_to_producer(
+        {Pending::Kind::bulk, account->reading(), std::string(key.view()), std::move(*sealed), key, number, {}});
     if (bulk_bytes_ > bulk_bytes_high && !bulk_paused_) workers_->pause_bulk(bulk_paused_ = true);
 }
 
@@ -166,7 +178,8 @@ void Agent::control_produce(const std::string &key, std::string value, bool is_h
 }
 
 void Agent::publish(const std::string &kafka_key, const ControlValue &value) {
-    control_produce(kafka_key, seal_control(options_.ring, session_, kafka_key, value), std::holds_alternative<Heartbeat>(value));
+    control_produce(kafka_key, seal_control(options_.ring, session_, kafka_key, value),
+                    std::holds_alternative<Heartbeat>(value));
 }
 void Agent::erase(const std::string &kafka_key) { control_produce(kafka_key, {}, false); }
 
@@ -176,7 +189,8 @@ void Agent::on_outcome(const Outcome &outcome) {
     if (found == pending_.end()) return;
     auto &pending = found->second;
     if (!outcome.delivered) {
-        if (!pending.failed) log_(Level::warning, name_of(pending.place) + ": not delivered, will be produced again: " + outcome.text);
+        if (!pending.failed)
+            log_(Level::warning, name_of(pending.place) + ": not delivered, will be produced again: " + outcome.text);
         pending.failed = resend_ = true;
         return;
     }
@@ -205,13 +219,15 @@ void Agent::produce_again(Time) {
 
 void Agent::watch_outages(Time now) {
     for (auto &[token, pending] : pending_)
-        if (pending.kind == Pending::Kind::record && now - pending.since > options_.settings.ack_timeout && !places_[pending.place].outage)
+        if (pending.kind == Pending::Kind::record && now - pending.since > options_.settings.ack_timeout &&
+            !places_[pending.place].outage)
             set_outage(now, pending.place, true);
 }
 
 void Agent::set_outage(Time now, const Place &place, bool on) {
     places_[place].outage = on;
-    log_(on ? Level::warning : Level::info, name_of(place) + (on ? ": outage: changes are refused until a record is read back" : ": the outage is over"));
+    log_(on ? Level::warning : Level::info,
+         name_of(place) + (on ? ": outage: changes are refused until a record is read back" : ": the outage is over"));
     for (auto &[token, pending] : pending_)
         if (pending.place == place) pending.since = now; // counted anew from here
     for (auto &[key, account] : accounts_)

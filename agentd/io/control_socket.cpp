@@ -31,7 +31,9 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
     }
     void received(std::string_view bytes) {
         bool good = lines.feed(bytes, [&](std::string_view line) { return command(tab_fields(line)); });
-        if (!good) fail("this is not the replica-control protocol, version 1: the doveadm module and agentd are of different releases");
+        if (!good)
+            fail("this is not the replica-control protocol, version 1: the doveadm module and agentd are of different "
+                 "releases");
     }
     void end(const std::string &line) {
         watch.reset();
@@ -41,24 +43,35 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
     void fail(const std::string &why) { end(tab_line({"-", why})); }
 
     bool command(const std::vector<std::string> &fields) {
-        if (!greeted) return greeted = fields.size() >= 3 && fields[0] == "VERSION" && fields[1] == "replica-control" && fields[2] == "1";
+        if (!greeted)
+            return greeted = fields.size() >= 3 && fields[0] == "VERSION" && fields[1] == "replica-control" &&
+                             fields[2] == "1";
         if (std::exchange(commanded, true)) return true;
         auto now = std::chrono::steady_clock::now();
         std::vector<std::string> args(fields.begin() + 1, fields.end());
         args.resize(std::max<size_t>(args.size(), 3));
-        auto rest = [&](size_t from) { return fields.size() > from ? std::vector(fields.begin() + static_cast<long>(from), fields.end()) : std::vector<std::string>(); };
-        if (!service.ready) return fail("the agent has not read the control log yet: are the brokers reachable? See the agent's log lines"), true;
+        auto rest = [&](size_t from) {
+            return fields.size() > from ? std::vector(fields.begin() + static_cast<long>(from), fields.end())
+                                        : std::vector<std::string>();
+        };
+        if (!service.ready)
+            return fail("the agent has not read the control log yet: are the brokers reachable? See the agent's log "
+                        "lines"),
+                   true;
         if (fields[0] == "set") return set(now, args[0], args[1], rest(3)), true;
         if (fields[0] == "remove") return begun(service.operations.remove(now, args[0], rest(2)), true), true;
-        if (fields[0] == "promote") return promoted(service.operations.promote(now, args[0], args[1], rest(4), args[2] == "1")), true;
+        if (fields[0] == "promote")
+            return promoted(service.operations.promote(now, args[0], args[1], rest(4), args[2] == "1")), true;
         if (fields[0] == "status") return accounts(now, args[0], args[1], args[2]), true;
         if (fields[0] == "operations") return shown_operations(), true;
         if (fields[0] == "stores") return stores(now), true;
         return false;
     }
-    void set(Time now, const std::string &store, const std::string &priority_text, const std::vector<std::string> &accounts) {
+    void set(Time now, const std::string &store, const std::string &priority_text,
+             const std::vector<std::string> &accounts) {
         uint32_t priority = 0;
-        auto [end_of_number, error] = std::from_chars(priority_text.data(), priority_text.data() + priority_text.size(), priority);
+        auto [end_of_number, error] =
+            std::from_chars(priority_text.data(), priority_text.data() + priority_text.size(), priority);
         if (error != std::errc() || end_of_number != priority_text.data() + priority_text.size())
             return fail("priority `" + priority_text + "` is not a whole number: write 0 or more, lower is first");
         begun(service.operations.set(now, store, priority, accounts), false);
@@ -87,7 +100,8 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
                            (!wait_for_end && operation->phase == OperationPhase::running);
             if (!through) continue;
             ended.insert(id);
-            (operation->phase == OperationPhase::failed ? problems : done) += (ended.size() > 1 ? "\n" : "") + operation->result;
+            (operation->phase == OperationPhase::failed ? problems : done) +=
+                (ended.size() > 1 ? "\n" : "") + operation->result;
         }
         if (ended.size() < operations.size()) return;
         if (!problems.empty()) return fail(problems);
@@ -106,29 +120,39 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
         }
         end(out + tab_line({"+", ""}));
     }
-    void accounts(Time now, const std::string &mail_host, const std::string &replica_server, const std::string &availability) {
+    void accounts(Time now, const std::string &mail_host, const std::string &replica_server,
+                  const std::string &availability) {
         AccountFilter filter{mail_host, replica_server, {}};
-        if (availability == "available" || availability == "unavailable") filter.available = availability == "available";
-        else if (!availability.empty()) return fail("replicaStatus is `available` or `unavailable`, not `" + availability + "`");
+        if (availability == "available" || availability == "unavailable")
+            filter.available = availability == "available";
+        else if (!availability.empty())
+            return fail("replicaStatus is `available` or `unavailable`, not `" + availability + "`");
         std::vector<Row> rows;
         for (auto &s : account_status(service.control, service.ring, now, service.status, filter))
-            rows.push_back({s.account, s.source, text(s.epoch), std::string(to_string(s.state)), s.destination, text(s.priority), yes_no(s.available), s.reason,
-                            s.phase, to_string(s.position), text(s.lag_changes), text(s.lag_seconds), text(s.mails_done), text(s.mails_total), text(s.wanted)});
-        show({"account", "mailHost", "epoch", "state", "replicaServer", "priority", "available", "reason", "phase", "position", "lag_changes", "lag_seconds", "mails_done",
-              "mails_total", "wanted"},
+            rows.push_back({s.account, s.source, text(s.epoch), std::string(to_string(s.state)), s.destination,
+                            text(s.priority), yes_no(s.available), s.reason, s.phase, to_string(s.position),
+                            text(s.lag_changes), text(s.lag_seconds), text(s.mails_done), text(s.mails_total),
+                            text(s.wanted)});
+        show({"account", "mailHost", "epoch", "state", "replicaServer", "priority", "available", "reason", "phase",
+              "position", "lag_changes", "lag_seconds", "mails_done", "mails_total", "wanted"},
              rows);
     }
     void shown_operations() {
         std::vector<Row> rows;
         for (auto &o : operation_status(service.control, service.ring))
-            rows.push_back({o.id, o.kind, o.phase, o.driver, o.target, text(o.accounts), text(o.accounts_done), text(o.started_ms / 1000), text(o.finished_ms / 1000), o.result});
-        show({"operation", "kind", "phase", "driver", "target", "accounts", "done", "started", "finished", "result"}, rows);
+            rows.push_back({o.id, o.kind, o.phase, o.driver, o.target, text(o.accounts), text(o.accounts_done),
+                            text(o.started_ms / 1000), text(o.finished_ms / 1000), o.result});
+        show({"operation", "kind", "phase", "driver", "target", "accounts", "done", "started", "finished", "result"},
+             rows);
     }
     void stores(Time now) {
         std::vector<Row> rows;
         for (auto &s : store_status(service.control, service.ring, now, service.status))
-            rows.push_back({s.store, yes_no(s.alive), text(s.silent_seconds), yes_no(s.same_keys), s.host, s.address, s.version, text(s.accounts_source), text(s.accounts_destination)});
-        show({"store", "alive", "silent_seconds", "same_keys", "host", "address", "version", "source_of", "destination_of"}, rows);
+            rows.push_back({s.store, yes_no(s.alive), text(s.silent_seconds), yes_no(s.same_keys), s.host, s.address,
+                            s.version, text(s.accounts_source), text(s.accounts_destination)});
+        show({"store", "alive", "silent_seconds", "same_keys", "host", "address", "version", "source_of",
+              "destination_of"},
+             rows);
     }
 };
 } // namespace

@@ -10,8 +10,10 @@ std::string tab_escaped(std::string_view field) {
     std::string out;
     for (char c : field) {
         auto at = plain.find(c);
-        if (at == plain.npos) out += c;
-        else (out += '\1') += escaped_as[at];
+        if (at == plain.npos)
+            out += c;
+        else
+            (out += '\1') += escaped_as[at];
     }
     return out;
 }

@@ -8,7 +8,7 @@
 namespace replica {
 
 std::string tab_escaped(std::string_view field);
-std::vector<std::string> tab_fields(std::string_view line); // unescaped
+std::vector<std::string> tab_fields(std::string_view line);   // unescaped
 std::string tab_line(const std::vector<std::string> &fields); // escaped, with LF
 
 class LineSplitter {

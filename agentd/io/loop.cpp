@@ -50,24 +50,28 @@ private:
     void read() {
         if (closed_ || paused_ || reading_) return;
         reading_ = true;
-        socket_.async_read_some(asio::buffer(buffer_), [this, self = shared_from_this()](boost::system::error_code error, size_t n) {
-            reading_ = false;
-            if (closed_) return;
-            if (error) return close();
-            auto received = handlers_.received; // may be dropped by close() while it runs
-            received({buffer_, n});
-            read();
-        });
+        socket_.async_read_some(asio::buffer(buffer_),
+                                [this, self = shared_from_this()](boost::system::error_code error, size_t n) {
+                                    reading_ = false;
+                                    if (closed_) return;
+                                    if (error) return close();
+                                    auto received = handlers_.received; // may be dropped by close() while it runs
+                                    received({buffer_, n});
+                                    read();
+                                });
     }
     void write() {
-        asio::async_write(socket_, asio::buffer(queue_.front()), [this, self = shared_from_this()](boost::system::error_code error, size_t) {
-            if (closed_) return;
-            if (error) return close();
-            queued_ -= queue_.front().size();
-            queue_.pop_front();
-            if (!queue_.empty()) write();
-            else if (closing_) close();
-        });
+        asio::async_write(socket_, asio::buffer(queue_.front()),
+                          [this, self = shared_from_this()](boost::system::error_code error, size_t) {
+                              if (closed_) return;
+                              if (error) return close();
+                              queued_ -= queue_.front().size();
+                              queue_.pop_front();
+                              if (!queue_.empty())
+                                  write();
+                              else if (closing_)
+                                  close();
+                          });
     }
 
     Socket socket_;
@@ -83,7 +87,8 @@ struct Loop::Impl {
     struct Watch {
         asio::posix::stream_descriptor descriptor;
         std::function<void()> readable;
-        Watch(asio::io_context &context, int fd, std::function<void()> task) : descriptor(context, fd), readable(std::move(task)) {}
+        Watch(asio::io_context &context, int fd, std::function<void()> task)
+            : descriptor(context, fd), readable(std::move(task)) {}
         ~Watch() { descriptor.release(); }
         void wait() {
             descriptor.async_wait(asio::posix::stream_descriptor::wait_read, [this](boost::system::error_code error) {

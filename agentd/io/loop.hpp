@@ -1,6 +1,7 @@
 // The agent's one thread: an Asio loop behind a small face, so that Asio is compiled once.
-// Thread: everything is called and calls back on the thread that is in run(), but for post() and stop(), which any thread may call.
-// Owns: a Connection lives while somebody holds it or it is open; its handlers are dropped when it closes.
+// Thread: everything is called and calls back on the thread that is in run(), but for post() and stop(), which any
+// thread may call. Owns: a Connection lives while somebody holds it or it is open; its handlers are dropped when it
+// closes.
 #pragma once
 #include "lib/base/result.hpp"
 #include <chrono>

@@ -23,8 +23,10 @@ struct WorkerPool::Worker : std::enable_shared_from_this<Worker> {
 
     void ask(Asked request) {
         asked.push_back(std::move(request));
-        if (connection) connection->send(asked.back().frame);
-        else connect();
+        if (connection)
+            connection->send(asked.back().frame);
+        else
+            connect();
     }
     void connect() {
         if (connecting) return;
@@ -108,10 +110,13 @@ WorkerPool::~WorkerPool() {
             if (worker->connection) worker->connection->close();
 }
 
-size_t WorkerPool::applier_of(const std::string &account) const { return std::hash<std::string>{}(account) % appliers_.size(); }
+size_t WorkerPool::applier_of(const std::string &account) const {
+    return std::hash<std::string>{}(account) % appliers_.size();
+}
 
 WorkerPool::Worker &WorkerPool::worker_of(const std::string &account, bool originate) {
-    return originate ? *originators_[std::hash<std::string>{}(account) % originators_.size()] : *appliers_[applier_of(account)];
+    return originate ? *originators_[std::hash<std::string>{}(account) % originators_.size()]
+                     : *appliers_[applier_of(account)];
 }
 
 void WorkerPool::ask(const std::string &account, WorkerRequest request, bool originate, Effects::WorkerDone done) {

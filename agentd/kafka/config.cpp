@@ -6,10 +6,21 @@ namespace replica {
 
 namespace {
 // The promises rest on these: acknowledged by all in-sync brokers, never reordered, never given up, never skipped.
-constexpr std::array relied_on = {"acks",           "request.required.acks", "enable.idempotence", "message.timeout.ms",
-                                  "delivery.timeout.ms", "auto.offset.reset", "enable.auto.commit", "group.id",
-                                  "transactional.id", "retries",            "message.send.max.retries", "message.max.bytes",
-                                  "bootstrap.servers", "metadata.broker.list", "allow.auto.create.topics"};
+constexpr std::array relied_on = {"acks",
+                                  "request.required.acks",
+                                  "enable.idempotence",
+                                  "message.timeout.ms",
+                                  "delivery.timeout.ms",
+                                  "auto.offset.reset",
+                                  "enable.auto.commit",
+                                  "group.id",
+                                  "transactional.id",
+                                  "retries",
+                                  "message.send.max.retries",
+                                  "message.max.bytes",
+                                  "bootstrap.servers",
+                                  "metadata.broker.list",
+                                  "allow.auto.create.topics"};
 
 std::string_view trimmed(std::string_view s) {
     auto first = s.find_first_not_of(" \t\r");
@@ -28,26 +39,32 @@ struct EventQueue { // an admin call's answer
     Result<void> wait(std::chrono::milliseconds limit, const std::string &what) {
         answer = rd_kafka_queue_poll(queue, static_cast<int>(limit.count()));
         if (!answer) return Error{Code::retry, what + ": no answer from the brokers"};
-        if (auto code = rd_kafka_event_error(answer)) return Error{Code::retry, what + ": " + rd_kafka_event_error_string(answer) + " (" + rd_kafka_err2name(code) + ")"};
+        if (auto code = rd_kafka_event_error(answer))
+            return Error{Code::retry,
+                         what + ": " + rd_kafka_event_error_string(answer) + " (" + rd_kafka_err2name(code) + ")"};
         return {};
     }
 };
 
-Result<std::map<std::string, std::string>> topic_config(rd_kafka_t *client, const std::string &name, std::chrono::milliseconds limit) {
+Result<std::map<std::string, std::string>> topic_config(rd_kafka_t *client, const std::string &name,
+                                                        std::chrono::milliseconds limit) {
     auto *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name.c_str());
     EventQueue events(client);
     rd_kafka_DescribeConfigs(client, &resource, 1, nullptr, events.queue);
     rd_kafka_ConfigResource_destroy(resource);
     if (auto done = events.wait(limit, "configuration of topic " + name); !done) return done.error();
     size_t resources = 0, entries = 0;
-    auto **all = rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(events.answer), &resources);
+    auto **all =
+        rd_kafka_DescribeConfigs_result_resources(rd_kafka_event_DescribeConfigs_result(events.answer), &resources);
     std::map<std::string, std::string> config;
     for (size_t r = 0; r < resources; r++) {
         if (rd_kafka_ConfigResource_error(all[r]))
-            return Error{Code::retry, "configuration of topic " + name + ": " + rd_kafka_ConfigResource_error_string(all[r])};
+            return Error{Code::retry,
+                         "configuration of topic " + name + ": " + rd_kafka_ConfigResource_error_string(all[r])};
         auto **list = rd_kafka_ConfigResource_configs(all[r], &entries);
         for (size_t i = 0; i < entries; i++)
-            if (const char *value = rd_kafka_ConfigEntry_value(list[i])) config[rd_kafka_ConfigEntry_name(list[i])] = value;
+            if (const char *value = rd_kafka_ConfigEntry_value(list[i]))
+                config[rd_kafka_ConfigEntry_name(list[i])] = value;
     }
     return config;
 }
@@ -65,7 +82,8 @@ Result<std::map<std::string, std::string>> parse_kafka_config(std::string_view t
         if (equals == line.npos || equals == 0) return Error{Code::invalid, where + "expected `name = value`"};
         std::string name(trimmed(line.substr(0, equals)));
         if (std::find(relied_on.begin(), relied_on.end(), name) != relied_on.end())
-            return Error{Code::invalid, where + name + " is set by the agent, whose promises rest on it: remove the line"};
+            return Error{Code::invalid,
+                         where + name + " is set by the agent, whose promises rest on it: remove the line"};
         properties[name] = trimmed(line.substr(equals + 1));
     }
     return properties;
@@ -78,8 +96,10 @@ std::map<std::string, std::string> client_properties(const KafkaSettings &settin
                                             {"topic.metadata.refresh.fast.interval.ms", "50"},
                                             {"log.queue", "true"},
                                             {"log.connection.close", "false"}};
-    if (producer) p["linger.ms"] = "0";
-    else p["fetch.wait.max.ms"] = "100";
+    if (producer)
+        p["linger.ms"] = "0";
+    else
+        p["fetch.wait.max.ms"] = "100";
     for (auto &[name, value] : settings.properties)
         p[name] = value;
     p["bootstrap.servers"] = settings.brokers;
@@ -100,7 +120,8 @@ std::map<std::string, std::string> client_properties(const KafkaSettings &settin
 Result<Kafka::Topic> describe(rd_kafka_t *client, const std::string &name, std::chrono::milliseconds limit) {
     const rd_kafka_metadata_t *metadata = nullptr;
     auto code = rd_kafka_metadata(client, 1, nullptr, &metadata, static_cast<int>(limit.count()));
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return Error{Code::retry, std::string("brokers: ") + rd_kafka_err2str(code)};
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return Error{Code::retry, std::string("brokers: ") + rd_kafka_err2str(code)};
     Kafka::Topic topic{name, 0, 0, {}};
     for (int i = 0; i < metadata->topic_cnt; i++) {
         auto &t = metadata->topics[i];
@@ -118,7 +139,8 @@ Result<Kafka::Topic> describe(rd_kafka_t *client, const std::string &name, std::
 
 Result<void> create_in(rd_kafka_t *client, const Kafka::Topic &topic, std::chrono::milliseconds limit) {
     char text[512];
-    auto *wanted = rd_kafka_NewTopic_new(topic.name.c_str(), topic.partitions, topic.replication_factor, text, sizeof(text));
+    auto *wanted =
+        rd_kafka_NewTopic_new(topic.name.c_str(), topic.partitions, topic.replication_factor, text, sizeof(text));
     if (!wanted) return Error{Code::invalid, "topic " + topic.name + ": " + text};
     for (auto &[name, value] : topic.config)
         rd_kafka_NewTopic_set_config(wanted, name.c_str(), value.c_str());

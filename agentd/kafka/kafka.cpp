@@ -17,8 +17,8 @@ Error failure(rd_kafka_resp_err_t code, const std::string &what) {
     if (code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ||
         code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION)
         kind = Code::gone;
-    else if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
-             code == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+    else if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+             code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR__AUTHENTICATION)
         kind = Code::denied;
     return {kind, what + ": " + rd_kafka_err2str(code)};
 }
@@ -41,7 +41,8 @@ struct Kafka::Impl {
     static void on_delivery(rd_kafka_t *, const rd_kafka_message_t *message, void *opaque) {
         auto *self = static_cast<Impl *>(opaque);
         self->queued_bytes -= message->len + message->key_len;
-        Outcome outcome{reinterpret_cast<uintptr_t>(message->_private), message->err == RD_KAFKA_RESP_ERR_NO_ERROR, false, {}};
+        Outcome outcome{
+            reinterpret_cast<uintptr_t>(message->_private), message->err == RD_KAFKA_RESP_ERR_NO_ERROR, false, {}};
         if (!outcome.delivered) {
             outcome.producer_dead = rd_kafka_fatal_error(self->producer, nullptr, 0) != RD_KAFKA_RESP_ERR_NO_ERROR;
             outcome.text = rd_kafka_err2str(message->err);
@@ -81,7 +82,8 @@ struct Kafka::Impl {
         return handle;
     }
 
-    rd_kafka_topic_t *topic(rd_kafka_t *handle, std::map<std::string, rd_kafka_topic_t *> &cache, const std::string &name) {
+    rd_kafka_topic_t *topic(rd_kafka_t *handle, std::map<std::string, rd_kafka_topic_t *> &cache,
+                            const std::string &name) {
         auto &slot = cache[name];
         if (!slot) {
             rd_kafka_topic_conf_t *conf = rd_kafka_topic_conf_new();
@@ -164,8 +166,9 @@ void Kafka::poll() {
             self.handlers.message({place, m->offset, std::string(static_cast<const char *>(m->key), m->key_len),
                                    std::string(static_cast<const char *>(m->payload), m->len), m->payload == nullptr});
         } else {
-            self.handlers.place_error({place, rd_kafka_message_errstr(m), m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
-                                                                              m->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE});
+            self.handlers.place_error(
+                {place, rd_kafka_message_errstr(m),
+                 m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || m->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE});
         }
         rd_kafka_message_destroy(m);
     }
@@ -176,8 +179,8 @@ void Kafka::produce(const Place &place, std::string_view key, std::string_view v
     auto &self = *impl_;
     auto *topic = self.topic(self.producer, self.produce_topics, place.topic);
     void *payload = tombstone ? nullptr : const_cast<char *>(value.data());
-    int rc = rd_kafka_produce(topic, place.partition, RD_KAFKA_MSG_F_COPY, payload, tombstone ? 0 : value.size(), key.data(), key.size(),
-                              reinterpret_cast<void *>(static_cast<uintptr_t>(token)));
+    int rc = rd_kafka_produce(topic, place.partition, RD_KAFKA_MSG_F_COPY, payload, tombstone ? 0 : value.size(),
+                              key.data(), key.size(), reinterpret_cast<void *>(static_cast<uintptr_t>(token)));
     if (rc == 0) {
         self.queued_bytes += value.size() + key.size();
         return;
@@ -216,13 +219,16 @@ Result<std::pair<int64_t, int64_t>> Kafka::offsets(const Place &place, std::chro
     int64_t first = 0, end = 0;
     auto code = rd_kafka_query_watermark_offsets(impl_->consumer, place.topic.c_str(), place.partition, &first, &end,
                                                  static_cast<int>(limit.count()));
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failure(code, "offsets of " + place.topic + "/" + std::to_string(place.partition));
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return failure(code, "offsets of " + place.topic + "/" + std::to_string(place.partition));
     return std::pair{first, end};
 }
 
 Result<Kafka::Topic> Kafka::describe_topic(const std::string &name, std::chrono::milliseconds limit) {
     return describe(impl_->consumer, name, limit);
 }
-Result<void> Kafka::create_topic(const Topic &topic, std::chrono::milliseconds limit) { return create_in(impl_->producer, topic, limit); }
+Result<void> Kafka::create_topic(const Topic &topic, std::chrono::milliseconds limit) {
+    return create_in(impl_->producer, topic, limit);
+}
 
 } // namespace replica

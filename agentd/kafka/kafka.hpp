@@ -1,9 +1,9 @@
-// Apache Kafka as the agent needs it: places are produced to and read from by offset; no consumer group, no transaction.
-// The only code that knows librdkafka.
-// Thread: one, the caller's, for all calls; librdkafka's own threads only write a byte to wake_fd() when poll() has work.
-// Handlers run inside poll(), `outcome` and `place_error` also inside the call that failed: they must not call renew_producer().
-// Fails: nothing here decides. Outcomes come from poll(); a produce whose outcome is unknown is reported as not delivered, and what
-// really happened is seen by reading the place.
+// Apache Kafka as the agent needs it: places are produced to and read from by offset; no consumer group, no
+// transaction. The only code that knows librdkafka. Thread: one, the caller's, for all calls; librdkafka's own threads
+// only write a byte to wake_fd() when poll() has work. Handlers run inside poll(), `outcome` and `place_error` also
+// inside the call that failed: they must not call renew_producer(). Fails: nothing here decides. Outcomes come from
+// poll(); a produce whose outcome is unknown is reported as not delivered, and what really happened is seen by reading
+// the place.
 #pragma once
 #include "lib/base/ids.hpp"
 #include "lib/base/result.hpp"
@@ -19,7 +19,8 @@ namespace replica {
 
 struct KafkaSettings {
     std::string brokers;
-    std::map<std::string, std::string> properties; // from replica_kafka_config; those that we rely on were refused already
+    std::map<std::string, std::string>
+        properties; // from replica_kafka_config; those that we rely on were refused already
     size_t message_bytes_max = 9u << 20;
 };
 
@@ -75,7 +76,8 @@ public:
         int partitions = 0, replication_factor = 0;
         std::map<std::string, std::string> config;
     };
-    Result<Topic> describe_topic(const std::string &name, std::chrono::milliseconds limit); // gone: there is no such topic
+    Result<Topic> describe_topic(const std::string &name,
+                                 std::chrono::milliseconds limit); // gone: there is no such topic
     Result<void> create_topic(const Topic &topic, std::chrono::milliseconds limit);
 
 private:

@@ -8,10 +8,10 @@ namespace {
 constexpr size_t map_bytes = size_t{4} << 30;
 
 Error failure(int rc, const std::string &what) {
-    Code code = rc == MDB_NOTFOUND                     ? Code::gone
-                : rc == MDB_MAP_FULL || rc == ENOSPC   ? Code::full
+    Code code = rc == MDB_NOTFOUND                         ? Code::gone
+                : rc == MDB_MAP_FULL || rc == ENOSPC       ? Code::full
                 : rc == MDB_CORRUPTED || rc == MDB_INVALID ? Code::corrupt
-                                                       : Code::retry;
+                                                           : Code::retry;
     return {code, what + ": " + mdb_strerror(rc)};
 }
 MDB_val val(std::string_view v) { return {v.size(), const_cast<char *>(v.data())}; }
@@ -55,7 +55,8 @@ Result<void> State::write(const std::vector<Write> &writes) {
     int rc = impl_->in_transaction(0, [&](MDB_txn *txn) {
         for (auto &w : writes) {
             MDB_val key = val(w.key), value = val(w.value);
-            int one = w.value.empty() ? mdb_del(txn, impl_->facts, &key, nullptr) : mdb_put(txn, impl_->facts, &key, &value, 0);
+            int one = w.value.empty() ? mdb_del(txn, impl_->facts, &key, nullptr)
+                                      : mdb_put(txn, impl_->facts, &key, &value, 0);
             if (one && one != MDB_NOTFOUND) return one;
         }
         return 0;
@@ -76,7 +77,8 @@ Result<std::string> State::read(std::string_view name) const {
     return found;
 }
 
-Result<void> State::each(std::string_view prefix, const std::function<void(std::string_view, std::string_view)> &visit) const {
+Result<void> State::each(std::string_view prefix,
+                         const std::function<void(std::string_view, std::string_view)> &visit) const {
     int rc = impl_->in_transaction(MDB_RDONLY, [&](MDB_txn *txn) {
         MDB_cursor *cursor = nullptr;
         if (int one = mdb_cursor_open(txn, impl_->facts, &cursor)) return one;

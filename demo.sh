@@ -26,7 +26,7 @@ step() {
 build() {
   cmake --preset release -DREPLICA_TESTS=OFF
   cmake --build --preset release -j "$(nproc)"
-  cmake --install build/release
+  cmake --install build/release --component programs
 }
 
 printf '\n%sActive Replica for Dovecot%s: two mailstores, a sealed log in Kafka, a promotion that loses nothing\n' "$bold" "$plain"

@@ -130,7 +130,7 @@ class ApplyTest(unittest.TestCase):
             said = self.stage.run(pair, "locked")
         waited = int(said.partition("waited_ms=")[2])
         self.assertGreaterEqual(waited, 1000)
-        self.assertLess(waited, 1500)
+        self.assertLess(waited, 10000)  # Dovecot alone would wait for 120 s
 
     def test_sizes_for_quota_follow_expunges(self):
         pair = self.stage.pair()
@@ -143,7 +143,13 @@ class ApplyTest(unittest.TestCase):
         return self.stage.store.doveadm("mailbox", "status", "-u", user, "messages vsize", "Box").stdout
 
     def test_rates(self):
-        print(self.stage.run(self.stage.pair(), "bench", 100000))
+        said = self.stage.run(self.stage.pair(), "bench", 100000)
+        print(said)
+        measured = {name: float(value) for name, value in re.findall(r"(\S+)=([\d.]+)", said)}
+        # A tenth of what is aimed at: less means that something waits or fsyncs that must not.
+        self.assertGreater(measured["appends/s"], 100)
+        self.assertGreater(measured["flags/s"], 500)
+        self.assertLess(measured["locked_ms"], 1000)
 
     def test_an_idling_client_sees_what_is_applied(self):
         self.idle_while("steps", 8, 10)
@@ -154,7 +160,7 @@ class ApplyTest(unittest.TestCase):
     def idle_while(self, *arguments):
         pair = self.stage.pair()
         self.stage.run(pair, "random", 7, 1)
-        with self.stage.store.imap(pair[1], timeout=10) as client:  # Dovecot looks by itself every 30 s
+        with self.stage.store.imap(pair[1], timeout=25) as client:  # Dovecot looks by itself every 30 s
             client.select("Box")
             tag = client.begin("IDLE")
             self.assertTrue(client.line().startswith(b"+"))

@@ -35,7 +35,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def wait_for(condition, what, seconds=20):
+def wait_for(condition, what, seconds=120):
     """Polls; a condition that never comes true is a failure."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -182,7 +182,7 @@ plugin {{
     def stop(self):
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def remove(self):
@@ -197,7 +197,7 @@ plugin {{
         return Imap(self.imap_port, user)
 
     def pop3(self, user):
-        client = poplib.POP3("127.0.0.1", self.pop3_port, 30)
+        client = poplib.POP3("127.0.0.1", self.pop3_port, 120)
         client.user(user)
         client.pass_(PASSWORD)
         return client
@@ -262,7 +262,7 @@ class Imap:
     """IMAP in raw commands: what goes out is what is written here, what comes back is every line."""
 
     def __init__(self, port, user):
-        self.socket = socket.create_connection(("127.0.0.1", port), 30)
+        self.socket = socket.create_connection(("127.0.0.1", port), 120)
         self.file = self.socket.makefile("rb")
         self.tag = 0
         self.file.readline()

@@ -230,7 +230,7 @@ class FakeAgent:
             frames, self.frames = self.frames, []
             return frames
 
-    def wait_for(self, condition, timeout=10):
+    def wait_for(self, condition, timeout=60):
         """Until condition(frames) is true."""
         with self.lock:
             assert self.lock.wait_for(lambda: condition(self.frames), timeout), self.frames

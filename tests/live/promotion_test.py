@@ -35,7 +35,7 @@ class Promotion(SiteTest):
                 self.assertTrue(worker.is_alive(), f"{worker.name}: {worker.failure!r}")
             return self.journal.count("acknowledged") >= goal
 
-        wait_until(reached, 120, f"{operations} more operations", 0.05)
+        wait_until(reached, 300, f"{operations} more operations", 0.05)
 
     def stop(self, workers):
         for worker in workers:
@@ -72,7 +72,7 @@ class Promotion(SiteTest):
         self.stop(workers)
         assert_equal_stores(self.site, self.users)
 
-        wait_until(lambda: replica.complete(two, one, self.users), 60, "the old source is a complete destination")
+        wait_until(lambda: replica.complete(two, one, self.users), 120, "the old source is a complete destination")
         replica.promote(one, self.users)
         workers = self.workers(one, 2000)
         self.start(workers)
@@ -89,7 +89,7 @@ class Promotion(SiteTest):
         self.assert_journal_holds(two)
 
         self.site.start(one.name)
-        assert_equal_stores(self.site, self.users, timeout=60)
+        assert_equal_stores(self.site, self.users)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class SiteTool(unittest.TestCase):
         self.addCleanup(self.site, "down", check=False)
 
     def site(self, verb, *arguments, check=True):
-        return subprocess.run([TOOL, verb, "--dir", self.folder / "s", *arguments], check=check, capture_output=True, text=True, timeout=60)
+        return subprocess.run([TOOL, verb, "--dir", self.folder / "s", *arguments], check=check, capture_output=True, text=True, timeout=300)
 
     def loaded(self):
         return Site.load(self.folder / "s")

@@ -91,7 +91,7 @@ class Lost(Exception):
 class Worker:
     def __init__(self, path, originate=False):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
+        self.socket.settimeout(300)
         self.socket.connect(str(path))
         self.ids, self.buffer = 0, b""
         try:

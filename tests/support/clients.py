@@ -123,7 +123,7 @@ def quote(text):
 class Imap(_Lines):
     """imap("A SELECT", ...): arguments are sent as they are; bytes become literals (LITERAL+), str atoms or quoted text."""
 
-    def __init__(self, address, port, user=None, password=None, timeout=30):
+    def __init__(self, address, port, user=None, password=None, timeout=120):
         super().__init__(address, port, timeout)
         self.tag_number = 0
         self.selected = None
@@ -207,7 +207,7 @@ class Imap(_Lines):
 
 
 class Lmtp(_Lines):
-    def __init__(self, address, port, timeout=30, name="test.example.com"):
+    def __init__(self, address, port, timeout=120, name="test.example.com"):
         super().__init__(address, port, timeout)
         self.reply()
         self.ask(f"LHLO {name}", b"250")
@@ -255,7 +255,7 @@ class Lmtp(_Lines):
 
 
 class Pop3(_Lines):
-    def __init__(self, address, port, user, password, timeout=30):
+    def __init__(self, address, port, user, password, timeout=120):
         super().__init__(address, port, timeout)
         self.line()
         self.expect(f"USER {user}")

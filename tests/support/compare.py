@@ -74,7 +74,7 @@ def compare_stores(site, users, first="store1", second="store2", bodies=True, po
     return found
 
 
-def assert_equal_stores(site, users, timeout=30, **options):
+def assert_equal_stores(site, users, timeout=120, **options):
     """Waits until the stores are equal; says what differs if they never are."""
     def equal():
         found = compare_stores(site, users, **options)

@@ -161,7 +161,7 @@ class Broker:
         process.returncode = 0  # it outlives us on purpose: no warning about a running child
         self.pid, self.started = process.pid, processes.start_time(process.pid)
 
-    def wait_ready(self, timeout=90):
+    def wait_ready(self, timeout=180):
         def ready():
             with open(self.log, "rb") as log:
                 log.seek(self.log_offset)

@@ -211,7 +211,7 @@ class Site:
             texts[part.name] = "\n".join(text.splitlines()[-lines:]) if lines else text
         return texts
 
-    def wait_until(self, condition, timeout=30.0, what="the condition"):
+    def wait_until(self, condition, timeout=120.0, what="the condition"):
         return wait_until(condition, timeout, what)
 
     def describe(self):

@@ -92,7 +92,7 @@ def freeze(find):
         for pid in sorted(moving):
             _send(pid, signal.SIGSTOP)
         stopped |= moving
-        wait_until(lambda: all(_stands(pid) for pid in stopped), 10, "every process stopped", 0.001)
+        wait_until(lambda: all(_stands(pid) for pid in stopped), 60, "every process stopped", 0.001)
 
 
 def thaw(find):
@@ -105,5 +105,5 @@ def kill(find):
     doomed, instant = freeze(find)
     for pid in doomed:
         _send(pid, signal.SIGKILL)
-    wait_until(lambda: not any(alive(pid) for pid in doomed), 10, "every process dead", 0.002)
+    wait_until(lambda: not any(alive(pid) for pid in doomed), 60, "every process dead", 0.002)
     return instant

@@ -25,12 +25,12 @@ def complete(store, destination, users):
     return ready >= set(users)
 
 
-def replicate(store, destination, users, timeout=120):
+def replicate(store, destination, users, timeout=300):
     set_destination(store, destination, users)
     wait_until(lambda: complete(store, destination, users), timeout, f"{len(users)} accounts complete on {destination.name}", 0.05)
 
 
-def promote(store, users=None, source=None, timeout=120, force=False):
+def promote(store, users=None, source=None, timeout=300, force=False):
     """At the store that is to be the new source. Returns when all are active there."""
     which = ("source_mail_host", source.name) if source else ("accounts", ",".join(users))
     store.doveadm("replica", "promoteAccounts", *which, *(("force", "yes") if force else ()), timeout=timeout)

@@ -145,19 +145,19 @@ class Store:
         said = self.folder / "start.out"  # a file: the daemon would hold a pipe open
         with open(said, "w", encoding="utf-8") as output:
             done = subprocess.run(["/usr/sbin/dovecot", "-c", str(self.config)], stdin=subprocess.DEVNULL,
-                                  stdout=output, stderr=output, timeout=30, check=False)
+                                  stdout=output, stderr=output, timeout=120, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{self.name} does not start: {said.read_text()}")
         master = self.folder / "run" / "master.pid"  # written by the child, after its parent has gone
-        self.pid = int(wait_until(lambda: master.read_text().strip(), 10, f"{self.name}: {master}"))
+        self.pid = int(wait_until(lambda: master.read_text().strip(), 60, f"{self.name}: {master}"))
         self.started = processes.start_time(self.pid)
         self.wait_ready()
 
     def wait_ready(self):
-        wait_until(lambda: all(clients.greets(self.address, self.ports[name]) for name in PORTS), 30,
+        wait_until(lambda: all(clients.greets(self.address, self.ports[name]) for name in PORTS), 120,
                    f"{self.name}: greetings on {', '.join(map(self.endpoint, PORTS))}")
         if self.replica:
-            wait_until(lambda: self.doveadm("replica", "getAccountStatus", check=False).returncode == 0, 30,
+            wait_until(lambda: self.doveadm("replica", "getAccountStatus", check=False).returncode == 0, 120,
                        f"{self.name}: its agent answers")
 
     def processes(self):
@@ -194,11 +194,11 @@ class Store:
                                f"{done.stdout}{done.stderr}")
         return done
 
-    def imap(self, user, timeout=30):
+    def imap(self, user, timeout=120):
         return clients.Imap(self.address, self.ports["imap"], user, self.password, timeout)
 
-    def pop3(self, user, timeout=30):
+    def pop3(self, user, timeout=120):
         return clients.Pop3(self.address, self.ports["pop3"], user, self.password, timeout)
 
-    def lmtp(self, timeout=30):
+    def lmtp(self, timeout=120):
         return clients.Lmtp(self.address, self.ports["lmtp"], timeout)

@@ -10,7 +10,7 @@ class Timeout(AssertionError):
     """The condition did not come true within its limit."""
 
 
-def wait_until(condition, timeout=30.0, what="the condition", interval=0.02):
+def wait_until(condition, timeout=120.0, what="the condition", interval=0.02):
     """Returns the first true value of condition(). An exception in it counts as "not yet" and is shown on timeout."""
     deadline = time.monotonic() + timeout
     last = None

@@ -77,8 +77,9 @@ struct CboxApi {
     void (*snapshot_end)(CboxSnapshot **);
     const SnapshotId &(*snapshot_id)(CboxPending &); // in a call-out of kind snapshot
 
-    // The destination's side. build_commit takes the live index's lock, exchanges the directories by one rename, sets
-    // the mark.
+    // The destination's side. build_commit takes the live index's lock and exchanges the directories by one rename; the
+    // mailbox may stay open. It consumes the build, whatever it answers: skipped, if the mark is at or past the number;
+    // diverged, if the live index has what the log has not; failed, if the mails are not what the sum says.
     CboxBuild *(*build_begin)(struct mailbox *box, const Bulk::Head &head);
     int (*build_add)(CboxBuild *, const std::vector<Append> &mails);
     Verdict (*build_commit)(CboxBuild **, const Number &number, const Bulk::Sum &sum, unsigned lock_ms,

@@ -1,8 +1,14 @@
 #!/bin/bash
-# ./test.sh                 everything: packages, build, unit and golden tests, sanitizers, fuzzers, Dovecot 2.4's headers,
-#                           formatting, then the modules are installed into this machine's Dovecot and the live tests run
-# ./test.sh unit            build, unit and golden tests
-# ./test.sh live [NAME...]  build, install, live tests (all, or those named as in tests/live/NAME_test.py)
+# ./test.sh                 everything: packages, then each STAGE below but tidy
+# ./test.sh STAGE           packages, then this one:
+#   unit                    build, unit and golden tests
+#   format                  clang-format would change nothing
+#   dovecot24               all that includes Dovecot's headers compiles against Dovecot 2.4's
+#   sanitized               unit and golden tests with the address and undefined-behaviour sanitizers
+#   fuzz                    every fuzzer, FUZZ_SECONDS each (10)
+#   live [NAME...]          build, install the modules into this machine's Dovecot, live tests: all, or those named as in
+#                           tests/live/NAME_test.py; LIVE_JOBS at once (1)
+#   tidy [FILE...]          clang-tidy, of all of lib and agentd or of the files named
 # As root, on Debian 12, from nothing but a checkout. Ends with one line that counts, and with 1 if anything failed.
 # The machine's Dovecot configuration is not read; its own Dovecot, if one runs, is left alone.
 set -uo pipefail
@@ -14,6 +20,10 @@ passed=0 failed=0
 mkdir -p "$logs"
 launcher=()
 ! command -v ccache >/dev/null || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+# A process id namespace where one can be had: then nothing that a test starts outlives the run, however it ends.
+contained=()
+! unshare --pid --fork --kill-child --mount-proc true 2>/dev/null ||
+  contained=(unshare --pid --fork --kill-child --mount-proc bash -c '"$@"; exit' --)
 
 # step NAME COMMAND...: one check of its own, its output in a log, the log's end shown if it failed.
 step() {
@@ -59,50 +69,62 @@ finish() {
   exit
 }
 
-build() {
+compile() {
   cmake --preset release -DREPLICA_DEVELOPER=ON -DREPLICA_TESTS=ON "${launcher[@]}" && nice cmake --build --preset release -j "$jobs"
 }
-build_sanitized() {
-  cmake --preset asan-ubsan "${launcher[@]}" && nice cmake --build --preset asan-ubsan -j "$jobs" --target unit-tests
-}
-build_against_24() {
+built=
+build() { [ -n "$built" ] || { step "build" compile && built=yes; }; }
+unit() { build && tests unit build/release -LE live -j "$jobs"; }
+
+sources() { find lib plugin agentd doveadm-cmds tests -name '*.cpp' -o -name '*.hpp' | sort; }
+formatted() { sources | xargs clang-format --dry-run -Werror; }
+format() { step "formatting" formatted; }
+
+compile_against_24() {
   local root
   root=$(tests/support/dovecot24-headers.sh) || return 1
   cmake -S . -B build/dovecot-2.4 -G Ninja -DREPLICA_DEVELOPER=ON -DREPLICA_TESTS=OFF -DREPLICA_DOVECOT_HEADERS_ONLY=ON \
     -DDOVECOT_CONFIG="$root/usr/lib/dovecot/dovecot-config" -DDOVECOT_INCLUDE_DIR="$root/usr/include/dovecot" "${launcher[@]}" &&
     nice cmake --build build/dovecot-2.4 -j "$jobs"
 }
-sources() { find lib plugin agentd doveadm-cmds tests -name '*.cpp' -o -name '*.hpp' | sort; }
-formatted() { sources | xargs clang-format --dry-run -Werror; }
-# A process id namespace where one can be had: then nothing that a test starts outlives it, however it ends.
-contained=()
-! unshare --pid --fork --kill-child --mount-proc true 2>/dev/null ||
-  contained=(unshare --pid --fork --kill-child --mount-proc bash -c '"$@"; exit' --)
+dovecot24() { step "build against Dovecot 2.4's headers" compile_against_24; }
+
+compile_sanitized() {
+  cmake --preset asan-ubsan "${launcher[@]}" && nice cmake --build --preset asan-ubsan -j "$jobs" --target unit-tests
+}
+sanitized() { step "build with sanitizers" compile_sanitized && tests sanitized build/asan-ubsan -LE live -j "$jobs"; }
+
+fuzz() { step "fuzz" tests/fuzz/run.sh "$fuzz_seconds"; }
+
 live() {
+  build || return
   step "install into this machine's Dovecot" cmake --install build/release --component programs || return
-  tests live build/release -L live -j "${LIVE_JOBS:-1}" "$@"
+  local names
+  names=$(IFS='|'; echo "$*")
+  tests live build/release -L live -j "${LIVE_JOBS:-1}" ${names:+-R "^live\.($names)\$"}
 }
 
-case ${1-all} in
-  all | unit | live) ;;
+checked() {
+  [ $# -gt 0 ] || set -- $(find lib agentd -name '*.cpp')
+  printf '%s\n' "$@" | nice xargs -n 1 -P "$jobs" clang-tidy -p build/release --quiet
+}
+tidy() { build && step "clang-tidy" checked "$@"; }
+
+all() {
+  unit
+  format
+  dovecot24
+  sanitized
+  fuzz
+  live
+}
+
+stage=${1-all}
+[ $# = 0 ] || shift
+case $stage in
+  all | unit | format | dovecot24 | sanitized | fuzz | live | tidy) ;;
   *) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 step "packages" tests/support/install.sh test || finish
-step "build" build || finish
-case ${1-all} in
-  unit) tests unit build/release -LE live -j "$jobs" ;;
-  live)
-    shift
-    names=$(IFS='|'; echo "$*")
-    live ${names:+-R "^live\.($names)\$"}
-    ;;
-  all)
-    tests unit build/release -LE live -j "$jobs"
-    step "formatting" formatted
-    step "build against Dovecot 2.4's headers" build_against_24
-    step "build with address and undefined sanitizers" build_sanitized && tests sanitized build/asan-ubsan -LE live -j "$jobs"
-    step "fuzz" tests/fuzz/run.sh "$fuzz_seconds"
-    live
-    ;;
-esac
+"$stage" "$@"
 finish

@@ -150,7 +150,9 @@ void account_opened(struct mail_namespace *namespaces) {
                 return;
             }
         }
-        if (state->role == Role::source) clear_list(ns->list);
+        // A delivery hardly ever changes the list, and opens its user for each mail: it goes without the question.
+        if (state->role == Role::source && strcmp(master_service_get_name(master_service), "lmtp") != 0)
+            clear_list(ns->list);
     }
 }
 

@@ -3,6 +3,7 @@
 #include <cassert>
 #include <cstring>
 #include <librdkafka/rdkafka.h>
+#include <set>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ struct Kafka::Impl {
     rd_kafka_queue_t *messages = nullptr;
     std::map<std::string, rd_kafka_topic_t *> produce_topics, consume_topics;
     std::map<Place, bool> assigned; // and whether paused
+    std::set<Place> moved;          // assigned inside a handler: what the batch still holds of it is from elsewhere
     size_t queued_bytes = 0;
 
     static void on_log(const rd_kafka_t *handle, int level, const char *, const char *text) {
@@ -97,6 +99,12 @@ struct Kafka::Impl {
             rd_kafka_topic_destroy(topic);
         cache.clear();
     }
+    void set_paused(const Place &place, bool on) {
+        auto *list = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(list, place.topic.c_str(), place.partition);
+        on ? rd_kafka_pause_partitions(consumer, list) : rd_kafka_resume_partitions(consumer, list);
+        rd_kafka_topic_partition_list_destroy(list);
+    }
     void destroy_producer() {
         if (!producer) return;
         rd_kafka_purge(producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
@@ -156,12 +164,13 @@ void Kafka::poll() {
     rd_kafka_poll(self.producer, 0);
     rd_kafka_poll(self.consumer, 0);
     rd_kafka_message_t *batch[messages_per_poll];
+    self.moved.clear();
     ssize_t n = rd_kafka_consume_batch_queue(self.messages, 0, batch, messages_per_poll);
     for (ssize_t i = 0; i < n; i++) {
         auto *m = batch[i];
         Place place{rd_kafka_topic_name(m->rkt), m->partition};
-        if (!self.assigned.contains(place)) {
-            // of a place that was unassigned meanwhile
+        if (!self.assigned.contains(place) || self.moved.contains(place)) {
+            // of a place that was unassigned, or assigned anew, meanwhile
         } else if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
             self.handlers.message({place, m->offset, std::string(static_cast<const char *>(m->key), m->key_len),
                                    std::string(static_cast<const char *>(m->payload), m->len), m->payload == nullptr});
@@ -192,8 +201,10 @@ void Kafka::produce(const Place &place, std::string_view key, std::string_view v
 void Kafka::assign(const Place &place, int64_t offset) {
     auto &self = *impl_;
     auto *topic = self.topic(self.consumer, self.consume_topics, place.topic);
+    pause(place, false); // librdkafka would keep it paused
     if (self.assigned.contains(place)) rd_kafka_consume_stop(topic, place.partition);
     self.assigned[place] = false;
+    self.moved.insert(place);
     if (rd_kafka_consume_start_queue(topic, place.partition, offset, self.messages) != 0)
         self.handlers.place_error({place, rd_kafka_err2str(rd_kafka_last_error()), false});
 }
@@ -209,10 +220,7 @@ void Kafka::pause(const Place &place, bool on) {
     auto found = self.assigned.find(place);
     if (found == self.assigned.end() || found->second == on) return;
     found->second = on;
-    auto *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, place.topic.c_str(), place.partition);
-    on ? rd_kafka_pause_partitions(self.consumer, list) : rd_kafka_resume_partitions(self.consumer, list);
-    rd_kafka_topic_partition_list_destroy(list);
+    self.set_paused(place, on);
 }
 
 Result<std::pair<int64_t, int64_t>> Kafka::offsets(const Place &place, std::chrono::milliseconds limit) {

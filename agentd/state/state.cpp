@@ -83,7 +83,7 @@ Result<void> State::each(std::string_view prefix,
         MDB_cursor *cursor = nullptr;
         if (int one = mdb_cursor_open(txn, impl_->facts, &cursor)) return one;
         MDB_val key = val(prefix), value;
-        int one = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+        int one = mdb_cursor_get(cursor, &key, &value, prefix.empty() ? MDB_FIRST : MDB_SET_RANGE);
         for (; !one && view(key).starts_with(prefix); one = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))
             visit(view(key), view(value));
         mdb_cursor_close(cursor);

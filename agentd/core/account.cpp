@@ -60,6 +60,7 @@ std::string encode(const StoredAccount &stored) {
     w.blob(stored.control_dir.boot);
     w.blob(stored.control_dir.mail_root);
     w.u64(stored.control_dir.device);
+    w.blob(stored.control_dir.uid);
     return out;
 }
 
@@ -84,6 +85,7 @@ template <> Result<StoredAccount> decode<StoredAccount>(std::string_view bytes) 
     stored.control_dir.boot = r.blob();
     stored.control_dir.mail_root = r.blob();
     stored.control_dir.device = r.u64();
+    stored.control_dir.uid = r.blob();
     if (!r.at_end()) return Error{Code::corrupt, "a stored account"};
     return stored;
 }
@@ -288,7 +290,16 @@ void Account::ask_role() {
     if (role_asked_) return; // the answer looks again
     role_asked_ = true;
     role_failed_ = false;
-    StoredAccount::ControlDir asked{role_wanted_, role_epoch_, host_.boot(), {}, 0};
+    if (!control_dir_.uid.empty()) return write_role();
+    // whose the mail is must be known before the control dir sends mail processes here
+    own_effects_->worker(name_, Inspect{0, name_}, false, [this](const Reply &reply) {
+        if (reply.facts) control_dir_.uid = reply.facts->uid;
+        write_role();
+    });
+}
+
+void Account::write_role() {
+    StoredAccount::ControlDir asked{role_wanted_, role_epoch_, host_.boot(), {}, 0, {}};
     own_effects_->worker(name_, SetRole{0, name_, asked.role, asked.epoch}, false, [this, asked](const Reply &reply) {
         role_asked_ = false;
         role_failed_ = reply.verdict != Verdict::applied;
@@ -296,13 +307,27 @@ void Account::ask_role() {
             effects_.log(Effects::Level::warning,
                          "account=" + name_ + ": its control dir could not be written: " + reply.text);
         } else {
+            bool replaced =
+                control_dir_.role == Role::source && (asked.role == Role::destination || asked.role == Role::removed);
             control_dir_ = asked;
             if (reply.facts) {
                 control_dir_.mail_root = reply.facts->mail_root;
                 control_dir_.device = reply.facts->device;
+                control_dir_.uid = reply.facts->uid;
             }
+            if (replaced) kick();
         }
         if (role_wanted_ != asked.role || role_epoch_ != asked.epoch) ask_role();
+    });
+}
+
+// The sessions of a store that was replaced could only read what was: ended, their clients log in at the new source.
+void Account::kick() {
+    own_effects_->worker(name_, Kick{0, name_}, false, [this](const Reply &reply) {
+        if (reply.verdict != Verdict::applied)
+            effects_.log(Effects::Level::warning,
+                         "account=" + name_ +
+                             ": its sessions on this store go on, though another is its source now: " + reply.text);
     });
 }
 

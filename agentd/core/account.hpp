@@ -40,6 +40,7 @@ struct StoredAccount {
         std::string boot;
         std::string mail_root; // and its device: what a flush has to cover
         uint64_t device = 0;
+        std::string uid; // whose the mail is: he and root may change it
         bool operator==(const ControlDir &) const = default;
     } control_dir;
 };
@@ -98,6 +99,8 @@ private:
     void cross_if_fenced();
     void set_role(Role role);
     void ask_role();
+    void write_role();
+    void kick();
     void snapshot_lists(const Number &position);
     bool follow_is_level() const; // all that was read is in the indexes
     bool this_store(const std::string &store) const { return store == host_.store(); }

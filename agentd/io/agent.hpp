@@ -42,11 +42,14 @@ public:
 private:
     struct PlaceReader {
         int64_t next_offset = 0;  // of the record to read next
+        int64_t highest = -1;     // that was ever read
         int64_t caught_up_at = 0; // where the log ended when this agent began with it
-        bool running = false, outage = false;
-        std::set<AccountKey> waiting; // to be told that it is caught up
-        std::set<AccountKey> busy;    // reading waits for them
-        int64_t stored = -1;          // as the state has it
+        bool running = false, outage = false, moving = false;
+        std::map<AccountKey, int64_t> asked; // from where; they are fed nothing before the reader stands there
+        std::set<AccountKey> waiting;        // to be told that it is caught up
+        std::map<AccountKey, Time> busy;     // reading waits for them
+        int64_t stored = -1;                 // as the state has it
+        std::string problem;                 // named in the log
     };
     struct Pending { // handed to the producer
         enum class Kind : uint8_t {
@@ -59,7 +62,7 @@ private:
         AccountKey account;
         Number number;
         Time since;
-        bool failed = false;
+        bool failed = false, named = false;
     };
 
     struct Client { // a mail process on the agent's socket
@@ -93,6 +96,10 @@ private:
     bool open_read(const std::string &account, uint64_t epoch) const override;
     // --- AccountHost
     void read_from(const AccountKey &, const Place &, int64_t offset) override;
+    void move_reader(const Place &);
+    Result<std::pair<int64_t, int64_t>> range_of(const Place &);
+    Result<int64_t> end_of(const Place &);
+    int64_t stored_offset(const Place &);
     const std::string &boot() const override { return options_.boot; }
     ShipSettings ship_settings() const override;
     void inspect_later(const AccountKey &) override;
@@ -129,13 +136,18 @@ private:
     void check_heartbeat(const std::string &store);
     void tick();
     void snapshot_wanted(Time now);
-    void awake(const AccountKey &key) { awake_.insert(key); }
-    void pause_busy(const Place &, PlaceReader &);
+    void awake(const AccountKey &key) {
+        awake_.insert(key);
+        touched_.insert(key);
+    }
+    void pause_busy(Time now, const Place &, PlaceReader &);
     void become_ready(Time now);
     void inspect_next();
     // --- the sockets (agent_clients.cpp, control_socket.cpp, dict_socket.cpp)
     void open_client(std::shared_ptr<Connection>);
     void client_frame(ClientId, Client &, const ClientFrame &);
+    bool may_speak(const Client &, const Account &);
+    void refuse(ClientId, const ClientFrame &, Reason, const std::string &text);
     void client_closed(ClientId);
 
     AgentOptions options_;
@@ -154,6 +166,7 @@ private:
     std::unordered_map<AccountKey, std::unique_ptr<Account>> accounts_;
     std::unordered_map<AccountKey, std::string> stored_; // what the state holds of each account
     std::set<AccountKey> awake_;                         // something may be due
+    std::set<AccountKey> touched_;                       // since their positions were stored
     std::deque<AccountKey> to_inspect_;                  // the front one is being inspected
     std::set<AccountKey> incomplete_;                    // a destination of theirs wants something
 
@@ -165,6 +178,7 @@ private:
     bool producer_dead_ = false, resend_ = false, bulk_paused_ = false;
     bool control_is_read_ = false, ready_ = false, shutting_down_ = false, flushing_ = false;
     int64_t control_next_ = 0, control_end_ = 0;
+    Time query_again_at_{}, resend_at_{}, watch_at_{};
     int lock_fd_ = -1;
     Time shut_down_at_{};
 

@@ -52,16 +52,33 @@ void Agent::client_frame(ClientId id, Client &client, const ClientFrame &frame) 
     auto *account = find(key);
     if (!account || !account->ship()) {
         bool ours = account && account->decided().source == store();
-        Reason reason = ours ? Reason::unavailable : Reason::not_source;
-        std::string text = ours ? "the agent is still reading the log" : "this store is not the source of " + name;
-        if (is_clear) return send(id, Answer{std::get<Clear>(frame).request, reason, text});
-        return send(id, Refused{std::get<ChangeFrame>(frame).request, reason, text});
+        if (ours) return refuse(id, frame, Reason::unavailable, "the agent is still reading the log");
+        return refuse(id, frame, Reason::not_source, "this store is not the source of " + name);
     }
+    if (!may_speak(client, *account))
+        return refuse(id, frame, Reason::protocol, "the account belongs to another system user");
     client.accounts.insert(key);
     awake(key);
     if (is_clear) return account->ship()->clear(now, id, std::get<Clear>(frame));
     client.unconfirmed[std::get<ChangeFrame>(frame).request] = key;
     account->ship()->change(now, id, std::get<ChangeFrame>(frame));
+}
+
+// The socket is open to every user of the system: who connects may change only the mail that is his by the file system,
+// too.
+bool Agent::may_speak(const Client &client, const Account &account) {
+    auto peer = std::to_string(client.connection->peer_uid());
+    auto &owner = account.control_dir().uid;
+    if (peer == "0" || peer == owner) return true;
+    if (warned_.insert("uid/" + peer + "/" + account.name()).second)
+        log_(Level::error, "account=" + account.name() + ": a process of uid " + peer +
+                               " asked for changes to it and was refused: its mail belongs to uid " + owner);
+    return false;
+}
+
+void Agent::refuse(ClientId id, const ClientFrame &frame, Reason reason, const std::string &text) {
+    if (auto *clear = std::get_if<Clear>(&frame)) return send(id, Answer{clear->request, reason, text});
+    send(id, Refused{std::get<ChangeFrame>(frame).request, reason, text});
 }
 
 void Agent::send(ClientId id, const AgentFrame &frame) {

@@ -2,6 +2,7 @@
 #include <boost/asio.hpp>
 #include "agentd/io/loop.hpp"
 #include <deque>
+#include <sys/socket.h>
 #include <vector>
 
 namespace replica {
@@ -12,7 +13,11 @@ using Socket = asio::local::stream_protocol::socket;
 namespace {
 class AsioConnection final : public Connection {
 public:
-    explicit AsioConnection(Socket socket) : socket_(std::move(socket)) {}
+    explicit AsioConnection(Socket socket) : socket_(std::move(socket)) {
+        ucred peer{};
+        socklen_t size = sizeof(peer);
+        if (getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) peer_uid_ = peer.uid;
+    }
 
     void start(Handlers handlers) override {
         handlers_ = std::move(handlers);
@@ -45,6 +50,7 @@ public:
         closing_ = true;
         if (queue_.empty()) close();
     }
+    uint32_t peer_uid() const override { return peer_uid_; }
 
 private:
     void read() {
@@ -75,6 +81,7 @@ private:
     }
 
     Socket socket_;
+    uint32_t peer_uid_ = UINT32_MAX; // nobody's
     Handlers handlers_;
     char buffer_[16384];
     std::deque<std::string> queue_;

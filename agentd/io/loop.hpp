@@ -24,6 +24,7 @@ public:
     virtual void pause(bool on) = 0;           // stops and resumes reading: back-pressure
     virtual void close() = 0;
     virtual void close_when_sent() = 0;
+    virtual uint32_t peer_uid() const = 0; // as whom the other end connected, as the kernel knows it
     static constexpr size_t queue_bytes_max = 64u << 20;
 };
 

@@ -16,6 +16,9 @@ using std::chrono::milliseconds;
 
 namespace {
 
+constexpr milliseconds listener_gap{300}; // a reload of Dovecot makes its listeners anew: for a moment there is none
+constexpr int listener_poll_ms = 5;
+
 std::string with_errno(const char *call) { return std::string(call) + " failed: " + strerror(errno); }
 
 milliseconds left_until(Clock::time_point deadline) {
@@ -109,11 +112,11 @@ AgentReply AgentClient::ask(uint64_t request, const std::string &frame, millisec
     }
 
     // A lost connection is a reload or a crash of the agent: the next one refuses what the lost one has numbered,
-    // because the offered mark is then behind. So asking once more is safe. After a timeout it is not asked again: the
-    // caller has a lock.
+    // because the offered mark is then behind. So asking again is safe (twice: a new connection may still have waited
+    // at the old listener). After a timeout it is not asked again: the caller has a lock.
     Clock::time_point deadline = Clock::now() + allowed;
     bool sent = false;
-    for (int attempts = 2; attempts > 0; --attempts) {
+    for (int attempts = 3; attempts > 0; --attempts) {
         if (!peer_is_there() && connect(deadline) != Outcome::ok) break;
         Outcome outcome = send(frame, deadline);
         bool sent_before = std::exchange(sent, sent || outcome == Outcome::ok);
@@ -152,9 +155,15 @@ AgentClient::Outcome AgentClient::connect(Clock::time_point deadline) {
     timeval timeout{static_cast<time_t>(left / 1000), static_cast<suseconds_t>(left % 1000 * 1000)};
     if (::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout) < 0)
         return lose(with_errno("setsockopt()"));
-    if (::connect(fd_, reinterpret_cast<sockaddr *>(&address), sizeof address) < 0)
-        return lose(with_errno(("connect(" + config_.socket_path + ")").c_str()));
+    auto gap_ends = std::min(deadline, Clock::now() + listener_gap);
+    while (::connect(fd_, reinterpret_cast<sockaddr *>(&address), sizeof address) < 0) {
+        bool absent = errno == ENOENT || errno == ECONNREFUSED;
+        if (!absent || Clock::now() >= gap_ends)
+            return lose(with_errno(("connect(" + config_.socket_path + ")").c_str()));
+        (void)::poll(nullptr, 0, listener_poll_ms);
+    }
     ++connection_;
+    connected_as_ = ::geteuid();
     return send(
         encode_frame(ClientFrame(Hello{agent_protocol_version, config_.service, static_cast<uint32_t>(::getpid())})),
         deadline);
@@ -213,9 +222,10 @@ AgentClient::Outcome AgentClient::lose(std::string problem) {
     return Outcome::lost;
 }
 
-// An agent that is being replaced closes its idle clients.
+// An agent that is being replaced closes its idle clients. It hears a connection for whom it was made as: a process
+// that becomes one mail user after the other makes a new one.
 bool AgentClient::peer_is_there() const {
-    if (fd_ < 0) return false;
+    if (fd_ < 0 || connected_as_ != ::geteuid()) return false;
     char byte;
     ssize_t got = ::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));

@@ -73,6 +73,7 @@ private:
 
     Config config_;
     int fd_ = -1;
+    uint32_t connected_as_ = 0;
     FrameSplitter splitter_;
     FailFast fail_fast_;
     uint64_t last_request_ = 0, connection_ = 0;

@@ -99,7 +99,10 @@ void agent_ended(void *) { master_service_stop(master_service); }
 int idle() {
     i_info("replica_brokers is not set: no account of this store can have a replica");
     master_service_run(master_service, [](struct master_service_connection *connection) {
+        static constexpr char line[] = "-\treplica_brokers is not set: no account of this store can have a replica\n";
         master_service_client_connection_accept(connection);
+        if (std::string_view(connection->name).ends_with("-control"))
+            (void)!write(connection->fd, line, sizeof(line) - 1);
         close(connection->fd);
         master_service_client_connection_destroyed(master_service);
     });

@@ -62,9 +62,10 @@ void ask(const Words &request) {
     line.back() = '\n';
     struct istream *input = i_stream_create_fd_autoclose(&fd, SIZE_MAX);
     bool ended = false;
-    if (write_full(i_stream_get_fd(input), line.data(), line.size()) == 0)
-        for (const char *answer; !ended && (answer = i_stream_read_next_line(input)) != nullptr;)
-            ended = !answered(answer);
+    // also where it fails: an agent that is not in use answers at once and closes
+    (void)write_full(i_stream_get_fd(input), line.data(), line.size());
+    for (const char *answer; !ended && (answer = i_stream_read_next_line(input)) != nullptr;)
+        ended = !answered(answer);
     i_stream_destroy(&input);
     if (!ended)
         fail(

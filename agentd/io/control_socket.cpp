@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 namespace {
 constexpr size_t line_bytes_max = 64u << 20;
 constexpr auto watch_period = 50ms;
+constexpr auto begin_limit = 15s; // for the brokers to take a new operation
 
 struct CommandSession : std::enable_shared_from_this<CommandSession> {
     std::shared_ptr<Connection> connection;
@@ -21,6 +22,7 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
     std::vector<Guid> operations;
     std::set<Guid> ended;
     std::shared_ptr<Loop::Timer> watch;
+    Time watched_since{};
     std::string problems, done;
 
     CommandSession(std::shared_ptr<Connection> c, const ControlService &s) : connection(std::move(c)), service(s) {}
@@ -50,22 +52,44 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
         auto now = std::chrono::steady_clock::now();
         std::vector<std::string> args(fields.begin() + 1, fields.end());
         args.resize(std::max<size_t>(args.size(), 3));
-        auto rest = [&](size_t from) {
-            return fields.size() > from ? std::vector(fields.begin() + static_cast<long>(from), fields.end())
-                                        : std::vector<std::string>();
-        };
         if (!service.ready)
             return fail("the agent has not read the control log yet: are the brokers reachable? See the agent's log "
                         "lines"),
                    true;
-        if (fields[0] == "set") return set(now, args[0], args[1], rest(3)), true;
-        if (fields[0] == "remove") return begun(service.operations.remove(now, args[0], rest(2)), true), true;
-        if (fields[0] == "promote")
-            return promoted(service.operations.promote(now, args[0], args[1], rest(4), args[2] == "1")), true;
+        if (fields[0] == "set" || fields[0] == "remove" || fields[0] == "promote")
+            return once_brokers_answer([this, fields](Time at) { begin(at, fields); }), true;
         if (fields[0] == "status") return accounts(now, args[0], args[1], args[2]), true;
         if (fields[0] == "operations") return shown_operations(), true;
         if (fields[0] == "stores") return stores(now), true;
         return false;
+    }
+    // Our own heartbeats come back through the control log. An operation handed to brokers that are away would begin
+    // when they return, long after somebody was told that it failed.
+    bool brokers_answer(Time now) const {
+        auto *own = service.control.store(service.status.self);
+        return own && now - own->seen <= service.status.silent_after;
+    }
+    void once_brokers_answer(std::function<void(Time)> task) {
+        watched_since = std::chrono::steady_clock::now();
+        if (brokers_answer(watched_since)) return task(watched_since);
+        watch = service.loop.every(watch_period, [this, task = std::move(task)] {
+            auto now = std::chrono::steady_clock::now();
+            bool answer = brokers_answer(now);
+            if (!answer && now - watched_since <= service.status.silent_after) return;
+            auto this_call = std::exchange(watch, nullptr);
+            if (answer) return task(now);
+            fail("nothing was done: the brokers do not answer, see the agent's log lines");
+        });
+    }
+    void begin(Time now, const std::vector<std::string> &fields) {
+        auto arg = [&](size_t i) { return fields.size() > i ? fields[i] : std::string(); };
+        auto rest = [&](size_t from) {
+            return fields.size() > from ? std::vector(fields.begin() + static_cast<long>(from), fields.end())
+                                        : std::vector<std::string>();
+        };
+        if (fields[0] == "set") return set(now, arg(1), arg(2), rest(3));
+        if (fields[0] == "remove") return begun(service.operations.remove(now, arg(1), rest(2)), true);
+        promoted(service.operations.promote(now, arg(1), arg(2), rest(4), arg(3) == "1"));
     }
     void set(Time now, const std::string &store, const std::string &priority_text,
              const std::vector<std::string> &accounts) {
@@ -88,6 +112,7 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
     void follow(std::vector<Guid> begun_operations, bool until_end) {
         operations = std::move(begun_operations);
         wait_for_end = until_end;
+        watched_since = std::chrono::steady_clock::now();
         watch = service.loop.every(watch_period, [self = weak_from_this()] {
             if (auto session = self.lock()) session->look();
         });
@@ -95,6 +120,9 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
     void look() {
         for (auto &id : operations) {
             auto *operation = service.control.operation(id);
+            if (!operation && std::chrono::steady_clock::now() - watched_since > begin_limit)
+                return fail("the brokers have not taken the operation yet: it begins when they do, "
+                            "`doveadm replica operations` shows it");
             if (!operation || ended.contains(id)) continue;
             bool through = operation->phase == OperationPhase::done || operation->phase == OperationPhase::failed ||
                            (!wait_for_end && operation->phase == OperationPhase::running);

@@ -54,7 +54,12 @@ public:
     // Everything up to here is known to be in the local indexes: what may be stored as flushed position after a flush.
     Number settled() const { return unconfirmed_.settled().value_or(position_); }
     std::optional<int64_t> oldest_unsettled_offset() const { return unconfirmed_.oldest_offset(); }
-    bool idle() const; // nothing pending, nothing unsettled: a reload may end this agent
+    // What counted up to there is in the local indexes, but for objects that cannot be rolled forward.
+    bool rolled_forward(const Number &upto) const { return unconfirmed_.rolled_forward(upto); }
+    bool idle() const; // nothing pending, nothing unsettled, nothing to roll forward
+    // Every change that came has its answer: a reload may end this agent. The next one rolls forward what lacks its
+    // DONE.
+    bool answered() const { return waiting_.empty() && !unsettled_; }
     // An object that cannot be rolled forward and refuses changes since, in a sentence; or empty.
     std::string problem() const;
 

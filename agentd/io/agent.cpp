@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 namespace {
 constexpr auto lock_poll = 10ms;
 constexpr auto start_retry = 1s;
-constexpr auto broker_limit = 5s;
+constexpr auto broker_limit = 2s;
 constexpr auto tick_period = 50ms;
 constexpr auto flush_period = 5s;
 constexpr auto snapshot_period = 1s; // a look at what destinations want, besides when they say so
@@ -89,6 +89,7 @@ void Agent::begin() {
                         ": make the directory, owned by the agent's user, mode 0700");
     }
     if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) return loop_.after(lock_poll, [this] { begin(); });
+    if (!state_) started_ = std::chrono::steady_clock::now(); // before it, the wait was for the other agent
     if (auto started = start(); !started) {
         if (started.error().code != Code::retry) return fail(started.error().message);
         log_(Level::warning, "not serving yet: " + started.error().message);

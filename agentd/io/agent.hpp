@@ -127,6 +127,7 @@ private:
     void check_caught_up(const Place &);
     void lost_place(const Place &, const std::string &why);
     Place own_place(const std::string &peer) const;
+    Kafka::Reading reading(const Place &) const;
     // --- the accounts (agent_accounts.cpp)
     void control_was_read();
     void account_decided(Time now, const AccountKey &);

@@ -8,7 +8,10 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto reassign_delay = 1s;
-constexpr auto broker_limit = 5s;
+constexpr auto query_limit = 1s; // of a blocking call; after one that failed there is none for a while
+constexpr auto query_pause = 3s;
+constexpr auto resend_delay = 500ms;
+constexpr auto watch_period = 200ms;
 constexpr size_t bulk_bytes_high = 16u << 20, bulk_bytes_low = 4u << 20; // of snapshots at the producer
 constexpr size_t envelope_overhead = 256;
 Time now_() { return std::chrono::steady_clock::now(); }
@@ -48,9 +51,11 @@ void Agent::on_control(Time now, const Message &message) {
 void Agent::on_record(Time now, const Message &message) {
     auto &reader = places_[message.place];
     reader.next_offset = message.offset + 1;
+    reader.highest = std::max(reader.highest, message.offset);
+    reader.problem.clear();
     if (reader.outage) set_outage(now, message.place, false);
     auto header = peek(message.value);
-    Account *account = header ? find(header->account) : nullptr;
+    Account *account = header && !reader.asked.contains(header->account) ? find(header->account) : nullptr;
     if (account) {
         auto opened = open(options_.ring, message.value);
         auto record = opened ? decode<Record>(opened->plaintext) : Result<Record>(opened.error());
@@ -66,7 +71,7 @@ void Agent::on_record(Time now, const Message &message) {
                 account->unreadable("a record cannot be read at " + where);
         }
         awake(header->account);
-        if (account->busy() && reader.busy.insert(header->account).second) kafka_->pause(message.place, true);
+        if (account->busy() && reader.busy.emplace(header->account, now).second) kafka_->pause(message.place, true);
     }
     check_caught_up(message.place);
 }
@@ -79,38 +84,88 @@ void Agent::check_caught_up(const Place &place) {
         if (auto *account = find(key)) account->caught_up(now_(), place), awake(key);
 }
 
-void Agent::read_from(const AccountKey &key, const Place &place, int64_t offset) {
+// An unreachable cluster must not hold up the loop: one query waits, the others fail at once.
+Result<std::pair<int64_t, int64_t>> Agent::range_of(const Place &place) {
+    if (now_() < query_again_at_) return Error{Code::retry, "the brokers did not answer a moment ago"};
+    auto range = kafka_->offsets(place, query_limit);
+    if (!range) query_again_at_ = now_() + query_pause;
+    return range;
+}
+
+// Nothing that is produced from now on stands before it.
+Result<int64_t> Agent::end_of(const Place &place) {
+    if (auto found = places_.find(place); found != places_.end() && found->second.running)
+        return found->second.highest + 1;
+    auto range = range_of(place);
+    if (!range) return range.error();
+    return range->second;
+}
+
+int64_t Agent::stored_offset(const Place &place) {
     auto &reader = places_[place];
     if (reader.stored < 0)
         if (auto stored = state_->read("p/" + name_of(place))) reader.stored = std::stoll(*stored);
-    int64_t begin = offset == from_stored ? std::max<int64_t>(reader.stored, 0) : offset;
+    return std::max<int64_t>(reader.stored, 0);
+}
+
+void Agent::read_from(const AccountKey &key, const Place &place, int64_t offset) {
+    auto &reader = places_[place];
     reader.waiting.insert(key);
-    if (!reader.running) {
-        auto range = kafka_->offsets(place, broker_limit);
+    reader.asked[key] = offset;
+    if (!std::exchange(reader.moving, true)) loop_.post([this, place] { move_reader(place); });
+}
+
+// One move for all who ask together. What others read again is void to them: it is numbered.
+void Agent::move_reader(const Place &place) {
+    auto &reader = places_[place];
+    int64_t begin = reader.running ? reader.next_offset : std::numeric_limits<int64_t>::max();
+    bool moves = std::ranges::any_of(reader.asked, [&](auto &asked) { return asked.second < begin; });
+    if (moves) {
+        auto range = range_of(place);
         if (!range) {
-            log_(Level::warning, name_of(place) + ": " + range.error().message);
-            return loop_.after(reassign_delay, [this, key, place, offset] { read_from(key, place, offset); });
+            if (std::exchange(reader.problem, range.error().message) != reader.problem)
+                log_(Level::warning, name_of(place) + ": " + reader.problem);
+            return loop_.after(reassign_delay, [this, place] { move_reader(place); });
         }
-        if (begin > range->second)
-            return lost_place(place, "damaged: the log ends at offset " + std::to_string(range->second) +
-                                         ", but was known up to " + std::to_string(begin));
-        if (begin < range->first)
-            return lost_place(place, "lost: Kafka keeps offsets from " + std::to_string(range->first) +
-                                         " on, this store had applied up to " + std::to_string(begin));
-        reader.running = true;
-        reader.next_offset = begin;
-        reader.caught_up_at = range->second;
-        kafka_->assign(place, begin);
-    } else if (begin < reader.next_offset) { // what others read again is void to them: it is numbered
-        reader.caught_up_at = std::max(reader.caught_up_at, reader.next_offset);
-        reader.next_offset = begin;
-        kafka_->assign(place, begin);
-        if (!reader.busy.empty()) kafka_->pause(place, true);
+        auto [first, end] = *range;
+        for (auto &[key, offset] : std::exchange(reader.asked, {})) {
+            if (offset >= first && offset <= end) {
+                begin = std::min(begin, offset);
+                continue;
+            }
+            reader.waiting.erase(key);
+            auto *account = find(key);
+            if (!account || account->reading() != place) continue;
+            account->unreadable(offset > end ? "damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
+                                                   ", but was known up to " + std::to_string(offset)
+                                             : "lost: Kafka keeps " + name_of(place) + " from offset " +
+                                                   std::to_string(first) + " on, this store had it up to " +
+                                                   std::to_string(offset));
+            awake(key);
+        }
+        if (!reader.waiting.empty() && (!reader.running || begin < reader.next_offset)) {
+            reader.caught_up_at = std::max(reader.caught_up_at, end);
+            reader.running = true;
+            reader.next_offset = begin;
+            kafka_->assign(place, begin, reading(place));
+            if (!reader.busy.empty()) kafka_->pause(place, true);
+        }
     }
-    loop_.post([this, place] { check_caught_up(place); });
+    reader.asked.clear();
+    reader.moving = false;
+    check_caught_up(place);
+}
+
+// Where this store acknowledges, each record counts at once; where it follows, some milliseconds are nothing.
+Kafka::Reading Agent::reading(const Place &place) const {
+    return place.topic == own_place("").topic ? Kafka::Reading::prompt : Kafka::Reading::batched;
 }
 
 void Agent::lost_place(const Place &place, const std::string &why) {
+    auto &reader = places_[place];
+    reader.running = false;
+    reader.waiting.clear();
+    kafka_->unassign(place);
     for (auto &[key, account] : accounts_)
         if (account->reading() == place) account->unreadable(why), awake(key);
 }
@@ -119,12 +174,16 @@ void Agent::on_place_error(const PlaceError &error) {
     if (error.out_of_range && error.place != control_place_)
         return lost_place(error.place, "lost or damaged: " + name_of(error.place) + ": " + error.text);
     if (error.out_of_range) return fail("damaged: the control log: " + error.text);
+    auto &reader = places_[error.place];
+    if (std::exchange(reader.problem, error.text) == error.text) return; // named, and a new attempt is under way
     log_(Level::warning, name_of(error.place) + ": " + error.text);
     loop_.after(reassign_delay, [this, place = error.place] {
-        if (place == control_place_)
-            kafka_->assign(place, control_next_);
-        else if (auto &reader = places_[place]; reader.running)
-            kafka_->assign(place, reader.next_offset);
+        auto &again = places_[place];
+        again.problem.clear();
+        if (place == control_place_) return kafka_->assign(place, control_next_);
+        if (!again.running) return;
+        kafka_->assign(place, again.next_offset);
+        if (!again.busy.empty()) kafka_->pause(place, true);
     });
 }
 
@@ -189,7 +248,7 @@ void Agent::on_outcome(const Outcome &outcome) {
     if (found == pending_.end()) return;
     auto &pending = found->second;
     if (!outcome.delivered) {
-        if (!pending.failed)
+        if (!std::exchange(pending.named, true))
             log_(Level::warning, name_of(pending.place) + ": not delivered, will be produced again: " + outcome.text);
         pending.failed = resend_ = true;
         return;
@@ -203,8 +262,10 @@ void Agent::on_outcome(const Outcome &outcome) {
 }
 
 // In the order of the tokens, so that the order in each place stays what it was.
-void Agent::produce_again(Time) {
-    if (!std::exchange(resend_, false)) return;
+void Agent::produce_again(Time now) {
+    if (!resend_ || now < resend_at_) return;
+    resend_ = false;
+    resend_at_ = now + resend_delay;
     bool all = std::exchange(producer_dead_, false);
     if (all) {
         log_(Level::warning, "the producer died: a new one produces what is unsettled again");
@@ -217,11 +278,20 @@ void Agent::produce_again(Time) {
     }
 }
 
+// What is produced until it is read back is the probe that ends an outage; without one the next change is it.
 void Agent::watch_outages(Time now) {
-    for (auto &[token, pending] : pending_)
-        if (pending.kind == Pending::Kind::record && now - pending.since > options_.settings.ack_timeout &&
-            !places_[pending.place].outage)
-            set_outage(now, pending.place, true);
+    if (now < watch_at_) return;
+    watch_at_ = now + watch_period;
+    std::set<Place> probed;
+    for (auto &[numbered, tokens] : records_pending_)
+        for (uint64_t token : tokens) {
+            auto &pending = pending_.at(token);
+            probed.insert(pending.place);
+            if (now - pending.since > options_.settings.ack_timeout && !places_[pending.place].outage)
+                set_outage(now, pending.place, true);
+        }
+    for (auto &[place, reader] : places_)
+        if (reader.outage && !probed.contains(place)) set_outage(now, place, false);
 }
 
 void Agent::set_outage(Time now, const Place &place, bool on) {

@@ -89,17 +89,20 @@ Result<std::map<std::string, std::string>> parse_kafka_config(std::string_view t
     return properties;
 }
 
-std::map<std::string, std::string> client_properties(const KafkaSettings &settings, bool producer) {
+std::map<std::string, std::string> client_properties(const KafkaSettings &settings, ClientKind kind) {
     // Short waits where a broker fails over; what the administrator sets wins, but for what the promises rest on.
     std::map<std::string, std::string> p = {{"reconnect.backoff.max.ms", "1000"},
                                             {"retry.backoff.ms", "50"},
                                             {"topic.metadata.refresh.fast.interval.ms", "50"},
                                             {"log.queue", "true"},
                                             {"log.connection.close", "false"}};
-    if (producer)
-        p["linger.ms"] = "0";
-    else
-        p["fetch.wait.max.ms"] = "100";
+    bool producer = kind == ClientKind::producer;
+    if (producer) p["linger.ms"] = "0";
+    if (kind == ClientKind::prompt_consumer) p["fetch.wait.max.ms"] = "100";
+    if (kind == ClientKind::batched_consumer) {
+        p["fetch.wait.max.ms"] = "10";
+        p["fetch.min.bytes"] = "1048576";
+    }
     for (auto &[name, value] : settings.properties)
         p[name] = value;
     p["bootstrap.servers"] = settings.brokers;

@@ -29,11 +29,19 @@ struct Kafka::Impl {
     KafkaSettings settings;
     Handlers handlers;
     int wake = -1;
-    rd_kafka_t *producer = nullptr, *consumer = nullptr;
-    rd_kafka_queue_t *messages = nullptr;
-    std::map<std::string, rd_kafka_topic_t *> produce_topics, consume_topics;
-    std::map<Place, bool> assigned; // and whether paused
-    std::set<Place> moved;          // assigned inside a handler: what the batch still holds of it is from elsewhere
+    rd_kafka_t *producer = nullptr;
+    std::map<std::string, rd_kafka_topic_t *> produce_topics;
+    struct Consumer {
+        rd_kafka_t *handle = nullptr;
+        rd_kafka_queue_t *messages = nullptr;
+        std::map<std::string, rd_kafka_topic_t *> topics;
+    } prompt, batched;
+    struct Assigned {
+        Consumer *consumer;
+        bool paused;
+    };
+    std::map<Place, Assigned> assigned;
+    std::set<Place> moved; // assigned inside a handler: what the batch still holds of it is from elsewhere
     size_t queued_bytes = 0;
 
     static void on_log(const rd_kafka_t *handle, int level, const char *, const char *text) {
@@ -52,7 +60,8 @@ struct Kafka::Impl {
         self->handlers.outcome(outcome);
     }
 
-    Result<rd_kafka_t *> make(rd_kafka_type_t type) {
+    Result<rd_kafka_t *> make(ClientKind kind) {
+        rd_kafka_type_t type = kind == ClientKind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER;
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
         auto set = [&](const std::string &name, const std::string &value) -> Result<void> {
             char text[512];
@@ -60,7 +69,7 @@ struct Kafka::Impl {
                 return Error{Code::invalid, "replica_kafka_config: " + std::string(text)};
             return {};
         };
-        auto properties = client_properties(settings, type == RD_KAFKA_PRODUCER);
+        auto properties = client_properties(settings, kind);
         for (auto &[name, value] : properties) {
             if (auto done = set(name, value); !done) {
                 rd_kafka_conf_destroy(conf);
@@ -84,22 +93,37 @@ struct Kafka::Impl {
         return handle;
     }
 
+    Result<void> make(Consumer &consumer, ClientKind kind) {
+        auto handle = make(kind);
+        if (!handle) return handle.error();
+        consumer.handle = *handle;
+        consumer.messages = rd_kafka_queue_new(consumer.handle);
+        rd_kafka_queue_io_event_enable(consumer.messages, wake, wake_payload, 8);
+        return {};
+    }
+
     rd_kafka_topic_t *topic(rd_kafka_t *handle, std::map<std::string, rd_kafka_topic_t *> &cache,
                             const std::string &name) {
         auto &slot = cache[name];
         if (!slot) {
             rd_kafka_topic_conf_t *conf = rd_kafka_topic_conf_new();
-            if (handle == consumer) rd_kafka_topic_conf_set(conf, "auto.offset.reset", "error", nullptr, 0);
+            if (handle != producer) rd_kafka_topic_conf_set(conf, "auto.offset.reset", "error", nullptr, 0);
             slot = rd_kafka_topic_new(handle, name.c_str(), conf);
         }
         return slot;
     }
+    void consume(Consumer &consumer);
     static void drop(std::map<std::string, rd_kafka_topic_t *> &cache) {
         for (auto &[name, topic] : cache)
             rd_kafka_topic_destroy(topic);
         cache.clear();
     }
-    void set_paused(const Place &place, bool on) {
+    static void destroy(Consumer &consumer) {
+        drop(consumer.topics);
+        if (consumer.messages) rd_kafka_queue_destroy(consumer.messages);
+        if (consumer.handle) rd_kafka_destroy(consumer.handle);
+    }
+    static void set_paused(rd_kafka_t *consumer, const Place &place, bool on) {
         auto *list = rd_kafka_topic_partition_list_new(1);
         rd_kafka_topic_partition_list_add(list, place.topic.c_str(), place.partition);
         on ? rd_kafka_pause_partitions(consumer, list) : rd_kafka_resume_partitions(consumer, list);
@@ -124,11 +148,8 @@ Result<std::unique_ptr<Kafka>> Kafka::create(const KafkaSettings &settings, Hand
     impl->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     std::unique_ptr<Kafka> kafka(new Kafka(std::move(impl)));
     auto &self = *kafka->impl_;
-    auto consumer = self.make(RD_KAFKA_CONSUMER);
-    if (!consumer) return consumer.error();
-    self.consumer = *consumer;
-    self.messages = rd_kafka_queue_new(self.consumer);
-    rd_kafka_queue_io_event_enable(self.messages, self.wake, wake_payload, 8);
+    if (auto made = self.make(self.prompt, ClientKind::prompt_consumer); !made) return made.error();
+    if (auto made = self.make(self.batched, ClientKind::batched_consumer); !made) return made.error();
     if (auto made = kafka->renew_producer(); !made) return made.error();
     return kafka;
 }
@@ -136,19 +157,16 @@ Result<std::unique_ptr<Kafka>> Kafka::create(const KafkaSettings &settings, Hand
 Kafka::~Kafka() {
     auto &self = *impl_;
     self.destroy_producer();
-    if (self.consumer) {
-        while (!self.assigned.empty())
-            unassign(Place(self.assigned.begin()->first));
-        Impl::drop(self.consume_topics);
-        if (self.messages) rd_kafka_queue_destroy(self.messages);
-        rd_kafka_destroy(self.consumer);
-    }
+    while (!self.assigned.empty())
+        unassign(Place(self.assigned.begin()->first));
+    Impl::destroy(self.prompt);
+    Impl::destroy(self.batched);
     if (self.wake >= 0) close(self.wake);
 }
 
 Result<void> Kafka::renew_producer() {
     impl_->destroy_producer();
-    auto producer = impl_->make(RD_KAFKA_PRODUCER);
+    auto producer = impl_->make(ClientKind::producer);
     if (!producer) return producer.error();
     impl_->producer = *producer;
     return {};
@@ -162,26 +180,31 @@ void Kafka::poll() {
     uint64_t count;
     (void)!read(self.wake, &count, sizeof(count));
     rd_kafka_poll(self.producer, 0);
-    rd_kafka_poll(self.consumer, 0);
+    self.consume(self.prompt);
+    self.consume(self.batched);
+}
+
+void Kafka::Impl::consume(Consumer &consumer) {
+    rd_kafka_poll(consumer.handle, 0);
     rd_kafka_message_t *batch[messages_per_poll];
-    self.moved.clear();
-    ssize_t n = rd_kafka_consume_batch_queue(self.messages, 0, batch, messages_per_poll);
+    moved.clear();
+    ssize_t n = rd_kafka_consume_batch_queue(consumer.messages, 0, batch, messages_per_poll);
     for (ssize_t i = 0; i < n; i++) {
         auto *m = batch[i];
         Place place{rd_kafka_topic_name(m->rkt), m->partition};
-        if (!self.assigned.contains(place) || self.moved.contains(place)) {
+        if (!assigned.contains(place) || moved.contains(place)) {
             // of a place that was unassigned, or assigned anew, meanwhile
         } else if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-            self.handlers.message({place, m->offset, std::string(static_cast<const char *>(m->key), m->key_len),
-                                   std::string(static_cast<const char *>(m->payload), m->len), m->payload == nullptr});
+            handlers.message({place, m->offset, std::string(static_cast<const char *>(m->key), m->key_len),
+                              std::string(static_cast<const char *>(m->payload), m->len), m->payload == nullptr});
         } else {
-            self.handlers.place_error(
+            handlers.place_error(
                 {place, rd_kafka_message_errstr(m),
                  m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || m->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE});
         }
         rd_kafka_message_destroy(m);
     }
-    if (n == messages_per_poll) (void)!write(self.wake, wake_payload, 8); // more may wait: come back after other work
+    if (n == messages_per_poll) (void)!write(wake, wake_payload, 8); // more may wait: come back after other work
 }
 
 void Kafka::produce(const Place &place, std::string_view key, std::string_view value, bool tombstone, uint64_t token) {
@@ -198,42 +221,45 @@ void Kafka::produce(const Place &place, std::string_view key, std::string_view v
     self.handlers.outcome({token, false, code == RD_KAFKA_RESP_ERR__FATAL, rd_kafka_err2str(code)});
 }
 
-void Kafka::assign(const Place &place, int64_t offset) {
+void Kafka::assign(const Place &place, int64_t offset, Reading reading) {
     auto &self = *impl_;
-    auto *topic = self.topic(self.consumer, self.consume_topics, place.topic);
+    auto &consumer = reading == Reading::prompt ? self.prompt : self.batched;
     pause(place, false); // librdkafka would keep it paused
-    if (self.assigned.contains(place)) rd_kafka_consume_stop(topic, place.partition);
-    self.assigned[place] = false;
+    unassign(place);
+    self.assigned[place] = {&consumer, false};
     self.moved.insert(place);
-    if (rd_kafka_consume_start_queue(topic, place.partition, offset, self.messages) != 0)
+    auto *topic = self.topic(consumer.handle, consumer.topics, place.topic);
+    if (rd_kafka_consume_start_queue(topic, place.partition, offset, consumer.messages) != 0)
         self.handlers.place_error({place, rd_kafka_err2str(rd_kafka_last_error()), false});
 }
 
 void Kafka::unassign(const Place &place) {
     auto &self = *impl_;
-    if (self.assigned.erase(place) == 0) return;
-    rd_kafka_consume_stop(self.topic(self.consumer, self.consume_topics, place.topic), place.partition);
+    auto found = self.assigned.find(place);
+    if (found == self.assigned.end()) return;
+    auto &consumer = *found->second.consumer;
+    self.assigned.erase(found);
+    rd_kafka_consume_stop(self.topic(consumer.handle, consumer.topics, place.topic), place.partition);
 }
 
 void Kafka::pause(const Place &place, bool on) {
-    auto &self = *impl_;
-    auto found = self.assigned.find(place);
-    if (found == self.assigned.end() || found->second == on) return;
-    found->second = on;
-    self.set_paused(place, on);
+    auto found = impl_->assigned.find(place);
+    if (found == impl_->assigned.end() || found->second.paused == on) return;
+    found->second.paused = on;
+    Impl::set_paused(found->second.consumer->handle, place, on);
 }
 
 Result<std::pair<int64_t, int64_t>> Kafka::offsets(const Place &place, std::chrono::milliseconds limit) {
     int64_t first = 0, end = 0;
-    auto code = rd_kafka_query_watermark_offsets(impl_->consumer, place.topic.c_str(), place.partition, &first, &end,
-                                                 static_cast<int>(limit.count()));
+    auto code = rd_kafka_query_watermark_offsets(impl_->prompt.handle, place.topic.c_str(), place.partition, &first,
+                                                 &end, static_cast<int>(limit.count()));
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return failure(code, "offsets of " + place.topic + "/" + std::to_string(place.partition));
     return std::pair{first, end};
 }
 
 Result<Kafka::Topic> Kafka::describe_topic(const std::string &name, std::chrono::milliseconds limit) {
-    return describe(impl_->consumer, name, limit);
+    return describe(impl_->prompt.handle, name, limit);
 }
 Result<void> Kafka::create_topic(const Topic &topic, std::chrono::milliseconds limit) {
     return create_in(impl_->producer, topic, limit);

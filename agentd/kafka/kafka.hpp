@@ -65,7 +65,11 @@ public:
     size_t produce_queue_bytes() const; // handed to librdkafka and not delivered yet
     Result<void> renew_producer();
 
-    void assign(const Place &place, int64_t offset); // begin to read, or go on from elsewhere
+    // Prompt: each record at once, for what is acknowledged by it. Batched: what came within some milliseconds
+    // together, which costs broker, agent and workers far less for each record.
+    enum class Reading : uint8_t { prompt, batched };
+    void assign(const Place &place, int64_t offset,
+                Reading reading = Reading::prompt); // begin to read, or go on from elsewhere
     void unassign(const Place &place);
     void pause(const Place &place, bool on);
 

@@ -53,6 +53,12 @@ class Promotion(SiteTest):
         self.assertEqual([], verdict.sentences[:20])
         self.assertGreater(verdict.counts["present"], 0)
 
+    def assert_only_refused_for_a_snapshot(self, workers):
+        """A change that began before its account was replicated cannot wait for its mailbox's snapshot: the snapshot waits for it."""
+        refusals = self.journal.refusals()
+        self.assertEqual([], [answer for answer in refusals if "being brought up to date" not in answer])
+        self.assertLessEqual(sum(refusals.values()), len(workers))
+
     def test_initialised_followed_promoted_back_and_promoted_from_a_dead_source(self):
         one, two = self.site.stores
         workers = self.workers(one, 1)
@@ -61,7 +67,7 @@ class Promotion(SiteTest):
         replica.replicate(one, two, self.users)  # while the clients go on
         self.work(workers, 300)
         self.stop(workers)
-        self.assertEqual({}, self.journal.refusals())
+        self.assert_only_refused_for_a_snapshot(workers)
         assert_equal_stores(self.site, self.users)
 
         replica.promote(two, self.users)

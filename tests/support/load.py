@@ -182,6 +182,8 @@ def look(imap, journal, user, read_up_to, mailbox="INBOX"):
     """Notes the UIDs of mails in the selected mailbox that this client has not seen yet."""
     first = read_up_to.get(mailbox, 0) + 1
     for mail in imap.fetch(f"{first}:*", "(UID BODY.PEEK[HEADER.FIELDS (X-JOURNAL)])"):
+        if "UID" not in mail:
+            continue  # flags that another process changed, told on the way
         uid = int(mail["UID"])
         header = next((value for item, value in mail.items() if item.startswith("BODY[")), b"")
         match = re.search(rb"X-Journal: (\d+)", header if isinstance(header, bytes) else (header or "").encode())

@@ -1,6 +1,7 @@
 #include "agentd/core/account.hpp"
 #include "lib/base/bytes.hpp"
 #include <algorithm>
+#include <tuple>
 
 namespace replica {
 
@@ -48,6 +49,7 @@ std::string encode(const StoredAccount &stored) {
     w.u8(stored.opened);
     w.blob(stored.place.topic);
     w.u32(static_cast<uint32_t>(stored.place.partition));
+    w.u64(static_cast<uint64_t>(stored.offset));
     w.u8(stored.wants_everything);
     w.u32(static_cast<uint32_t>(stored.wanted.size()));
     for (auto &object : stored.wanted) {
@@ -72,6 +74,7 @@ template <> Result<StoredAccount> decode<StoredAccount>(std::string_view bytes) 
     stored.opened = r.u8();
     stored.place.topic = r.blob();
     stored.place.partition = static_cast<int32_t>(r.u32());
+    stored.offset = static_cast<int64_t>(r.u64());
     stored.wants_everything = r.u8();
     for (uint32_t n = r.count(20); n > 0 && r.ok(); n--) {
         Object object;
@@ -97,27 +100,39 @@ Account::Account(std::string name, AccountKey key, AccountHost &host, Effects &e
 // No epoch before this one: nothing was promoted, so no operation writes the OPEN.
 bool Account::log_is_new() const { return !record_.places.empty() && record_.places.front().epoch == record_.epoch; }
 
+bool Account::is_here() const { return this_store(record_.source) || is_destination(); }
+
 bool Account::is_destination() const {
     return std::any_of(record_.destinations.begin(), record_.destinations.end(),
                        [&](auto &d) { return this_store(d.store); });
 }
 
 void Account::record(Time now, const AccountRecord &decided) {
-    bool again =
-        decided.version > record_.version && follow_ && !ship_ && follow_->phase() == DestinationPhase::stopped;
+    bool anew = decided.version > record_.version && !stopped_.empty() && !this_store(decided.source);
     record_ = decided;
-    if (again) { // setAccountDestination names a stopped destination anew: it begins anew
-        stored_ = {};
-        follow_.reset();
-        reader_.reset();
-        crossed_.reset();
+    if (anew) { // what stopped here is named anew, or was replaced: it begins anew
+        if (ship_) ship_->close(Reason::not_source, "the account was promoted to another store");
+        forget();
     }
     if (record_.state == AccountState::removed) return leave();
-    bool here = this_store(record_.source) || is_destination();
-    if (!here && !ship_ && record_.state == AccountState::active) return leave();
-    if (!reader_ && here) begin(now);
+    if (!is_here() && !ship_ && record_.state == AccountState::active) return leave();
+    if (!reader_ && is_here()) begin(now);
     cross_if_fenced();
     open_if_ready(now);
+}
+
+// Of this life as what it was; the control dir stays.
+void Account::forget() {
+    ship_open_ = caught_up_ = aside_ = false;
+    ship_.reset();
+    follow_.reset();
+    ship_effects_.reset();
+    follow_effects_.reset();
+    reader_.reset();
+    crossed_.reset();
+    snapshots_.clear();
+    stopped_.clear();
+    stored_ = {};
 }
 
 // The first decided record of this life: go on from what was stored, or begin at the start that the record names.
@@ -126,7 +141,8 @@ void Account::begin(Time now) {
     if (!stored_.position.none()) {
         reader_ = std::make_unique<LogReader>(stored_.position, stored_.opened, stored_.place);
         start = {stored_.position, stored_.wants_everything, stored_.wanted};
-        host_.read_from(key_, stored_.place, AccountHost::from_stored);
+        next_offset_ = stored_.offset;
+        if (stored_.stopped.empty()) host_.read_from(key_, stored_.place, next_offset_);
     } else {
         auto of_epoch = [&](auto &p) { return p.epoch == record_.epoch; };
         auto place = std::find_if(record_.places.rbegin(), record_.places.rend(), of_epoch);
@@ -137,7 +153,6 @@ void Account::begin(Time now) {
         next_offset_ = place->offset;
         host_.read_from(key_, place->place, place->offset);
     }
-    begun_at_ = reader_->position();
     bool own_epoch = this_store(record_.source) && reader_->position().epoch == record_.epoch;
     if (own_epoch && record_.state == AccountState::active) {
         if (reader_->opened()) become_source(now);
@@ -147,7 +162,7 @@ void Account::begin(Time now) {
     follow_fed_ = start.position;
     follow_effects_ = std::make_shared<GuardedEffects>(effects_);
     follow_ = std::make_unique<Follow>(name_, key_, start, *follow_effects_);
-    if (!stored_.stopped.empty()) follow_->stop(stored_.stopped);
+    if (!stored_.stopped.empty()) unreadable(stored_.stopped);
     set_role(Role::destination);
 }
 
@@ -158,8 +173,8 @@ void Account::become_source(Time) {
 }
 
 void Account::open_if_ready(Time now) {
-    if (!ship_ || ship_open_ || !caught_up_ || record_.state != AccountState::active || !this_store(record_.source))
-        return;
+    if (!ship_ || ship_open_ || !caught_up_ || aside_ || !stopped_.empty()) return;
+    if (record_.state != AccountState::active || !this_store(record_.source)) return;
     if (record_.epoch != reader_->position().epoch || (follow_ && !follow_->idle())) return;
     follow_.reset();
     follow_effects_.reset();
@@ -172,7 +187,7 @@ void Account::open_if_ready(Time now) {
 }
 
 void Account::caught_up(Time now, const Place &place) {
-    if (!reader_ || reader_->place() != place) return;
+    if (!reader_ || reader_->place() != place || !stopped_.empty()) return;
     caught_up_ = true;
     bool ours = record_.state == AccountState::active && this_store(record_.source);
     if (ours && log_is_new() && !reader_->opened() && open_produced_ != record_.epoch) {
@@ -186,7 +201,9 @@ void Account::caught_up(Time now, const Place &place) {
 }
 
 void Account::entry(Time now, const Entry &entry) {
-    if (!reader_) return;
+    if (!reader_ || aside_) return;
+    bool replaced = ship_ && entry.record.kind == RecordKind::fence;
+    if (!stopped_.empty() && !replaced) return;
     switch (reader_->judge(entry)) {
     case LogReader::Judgement::counts:
         next_offset_ = entry.offset + 1;
@@ -204,6 +221,7 @@ void Account::entry(Time now, const Entry &entry) {
         return;
     case LogReader::Judgement::fence:
         if (ship_) demote(now);
+        if (!is_here() && record_.state == AccountState::active) return leave();
         if (follow_) follow_->fenced(now);
         return cross_if_fenced();
     case LogReader::Judgement::gap: {
@@ -227,25 +245,35 @@ void Account::changes(Time now, const Entry &entry) {
 }
 
 void Account::unreadable(const std::string &why) {
+    if (!stopped_.empty()) return; // one reason is enough, and one line in the log
+    stopped_ = why;
     effects_.log(Effects::Level::error, "account=" + name_ + ": stopped: " + why);
     if (ship_) ship_->close(Reason::stopped, why);
     if (follow_) follow_->stop(why);
+}
+
+void Account::set_aside() {
+    aside_ = true;
+    effects_.log(Effects::Level::warning, "account=" + name_ + ": behind: the others of its place do not wait for it");
 }
 
 // A fence was read where this store was the source: what counts and is not in the indexes yet is applied like at any
 // destination.
 void Account::demote(Time) {
     ship_->close(Reason::not_source, "the account was promoted to another store");
-    Number settled = ship_open_ ? ship_->settled() : begun_at_;
     auto unsettled = ship_->oldest_unsettled_offset();
+    Number settled = unsettled ? ship_->settled() : reader_->position();
     ship_.reset();
     ship_effects_.reset();
     ship_open_ = false;
+    stopped_.clear();
     set_role(Role::destination);
-    follow_fed_ = settled;
-    follow_effects_ = std::make_shared<GuardedEffects>(effects_);
-    follow_ = std::make_unique<Follow>(name_, key_, Follow::Start{settled, false, {}}, *follow_effects_);
     effects_.log(Effects::Level::info, "account=" + name_ + ": another store is its source now");
+    if (!follow_) { // else it was not source yet: what it has to apply still is to be applied
+        follow_fed_ = settled;
+        follow_effects_ = std::make_shared<GuardedEffects>(effects_);
+        follow_ = std::make_unique<Follow>(name_, key_, Follow::Start{settled, false, {}}, *follow_effects_);
+    }
     if (!unsettled) return;
     reader_ = std::make_unique<LogReader>(settled, true, Place(reader_->place()));
     next_offset_ = *unsettled;
@@ -266,17 +294,10 @@ void Account::cross_if_fenced() {
 
 void Account::leave() {
     if (ship_) ship_->close(Reason::not_source, "the account has no replica any more");
+    if (open_produced_ != 0) effects_.settled(key_, {open_produced_, 0});
     bool had_role = reader_ || control_dir_.role != Role::none;
     bool was_source = ship_ || role() == Role::source || this_store(record_.source);
-    ship_open_ = false;
-    ship_.reset();
-    follow_.reset();
-    ship_effects_.reset();
-    follow_effects_.reset();
-    reader_.reset();
-    crossed_.reset();
-    snapshots_.clear();
-    stored_ = {};
+    forget();
     if (had_role) set_role(was_source ? Role::none : Role::removed);
 }
 
@@ -304,9 +325,11 @@ void Account::write_role() {
         role_asked_ = false;
         role_failed_ = reply.verdict != Verdict::applied;
         if (role_failed_) {
-            effects_.log(Effects::Level::warning,
-                         "account=" + name_ + ": its control dir could not be written: " + reply.text);
+            if (std::exchange(role_problem_, reply.text) != reply.text)
+                effects_.log(Effects::Level::warning,
+                             "account=" + name_ + ": its control dir could not be written: " + reply.text);
         } else {
+            role_problem_.clear();
             bool replaced =
                 control_dir_.role == Role::source && (asked.role == Role::destination || asked.role == Role::removed);
             control_dir_ = asked;
@@ -373,8 +396,12 @@ void Account::tick(Time now) {
         role_retry_at_ = now + role_retry;
         ask_role();
     }
+    if (aside_ && !busy()) {
+        aside_ = caught_up_ = false;
+        host_.read_from(key_, reader_->place(), next_offset_);
+    }
     open_if_ready(now);
-    if (ship_open_ && role_wanted_ != Role::source && ship_->settled() >= opened_position_) {
+    if (ship_open_ && role_wanted_ != Role::source && ship_->rolled_forward(opened_position_)) {
         set_role(Role::source);
         host_.inspect_later(key_);
     }
@@ -391,53 +418,60 @@ std::optional<Time> Account::deadline() const {
     return first;
 }
 
-bool Account::busy() const { return (follow_ && follow_->full()) || (ship_ && !ship_open_ && ship_->full()); }
+bool Account::busy() const {
+    return stopped_.empty() && ((follow_ && follow_->full()) || (ship_ && !ship_open_ && ship_->full()));
+}
 
 bool Account::follow_is_level() const { return follow_->idle() && follow_->storable() >= follow_fed_; }
 
 std::optional<StoredAccount> Account::storable() {
-    StoredAccount stored;
-    stored.control_dir = control_dir_;
-    if (!reader_) { // it has left: kept until its control dir says so
-        if (control_dir_.role == role_wanted_) return std::nullopt;
-        return stored;
-    }
-    if (ship_ && !ship_open_) {
-        if (stored_.position.none()) return std::nullopt;
+    if (!reader_) {
+        stored_.control_dir = control_dir_;
+        // Kept until its control dir says that it has left; and what is known of one whose record cannot be read.
+        if (stored_.position.none() && control_dir_.role == role_wanted_) return std::nullopt;
         return stored_;
     }
-    stored.place = reader_->place();
-    stored.opened = true;
-    if (ship_) {
-        stored.position = ship_->settled();
-    } else if (follow_) {
+    bool open_is_to_come = !ship_ && !follow_;
+    if (open_is_to_come || control_dir_.mail_root.empty()) return std::nullopt; // nothing to flush: it begins again
+    StoredAccount stored;
+    stored.control_dir = control_dir_;
+    stored_position(stored);
+    if (follow_ && !ship_) {
         DestinationState state;
         follow_->describe(state);
         stored.wants_everything = state.wants_everything;
         stored.wanted = {follow_->wanted().begin(), follow_->wanted().end()};
+        stored.stopped = stopped_;
         if (follow_->phase() == DestinationPhase::stopped) stored.stopped = follow_->reason();
-        bool level = follow_is_level();
-        stored.position = level ? reader_->position() : follow_->storable();
-        stored.opened = level ? reader_->opened() : true;
-        if (crossed_) {
-            stored.place = crossed_->place;
-            stored.opened = true;
-        } else if (!level) {
-            for (auto &p : record_.places)
-                if (p.epoch == stored.position.epoch) stored.place = p.place;
-        }
-    } else {
-        return std::nullopt; // the OPEN of epoch 1 is still to come
     }
     if (stored.position.none()) return std::nullopt;
-    return stored_ = stored;
+    return stored;
 }
 
-std::optional<int64_t> Account::oldest_needed_offset(const Place &place) const {
-    if (crossed_ && crossed_->place == place && (!follow_ || follow_is_level())) return crossed_->offset;
-    if (ship_) return reader_->place() == place ? ship_->oldest_unsettled_offset() : std::nullopt;
-    if (!follow_) return reader_ && reader_->place() == place ? std::optional(next_offset_) : std::nullopt;
-    return follow_->oldest_needed_offset(); // of whichever place it was read from: an older offset does no harm
+void Account::stored_position(StoredAccount &stored) const {
+    stored.place = reader_->place();
+    stored.position = reader_->position();
+    stored.opened = reader_->opened();
+    bool reads_with_others = !aside_ && stopped_.empty() && (!follow_ || follow_->idle());
+    stored.offset = reads_with_others ? StoredAccount::of_place : next_offset_;
+    if (follow_ && !follow_is_level()) {
+        stored.position = follow_->storable();
+        stored.opened = true;
+        auto oldest = follow_->oldest_needed();
+        if (oldest) {
+            std::tie(stored.place, stored.offset) = *oldest;
+            return;
+        }
+    } else if (auto unsettled = ship_ ? ship_->oldest_unsettled_offset() : std::nullopt) {
+        stored.position = ship_->settled();
+        stored.opened = true;
+        stored.offset = *unsettled;
+        return;
+    }
+    if (!crossed_) return;
+    stored.place = crossed_->place;
+    stored.offset = crossed_->offset;
+    stored.opened = true;
 }
 
 std::optional<DestinationState> Account::take_destination_state(Time now) {

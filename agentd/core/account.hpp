@@ -16,24 +16,25 @@ public:
     virtual ~AccountHost() = default;
     virtual const std::string &store() const = 0;
     virtual const std::string &boot() const = 0; // this boot of the host
-    // The place is read at least from this offset on (from_stored: from the place's stored offset), rewound if it must
-    // be. caught_up() follows, never from inside this call, when everything that was there at the agent's start has
-    // been read.
-    static constexpr int64_t from_stored = -1;
+    // The account reads the place from this offset on, rewound if it must be; until then nothing of it is fed. Never
+    // from inside this call follows: caught_up(), when everything that was there when it was called has been read; or
+    // unreadable(), if the offset is not there.
     virtual void read_from(const AccountKey &, const Place &, int64_t offset) = 0;
     virtual ShipSettings ship_settings() const = 0;
     virtual void inspect_later(const AccountKey &) = 0; // snapshot_unlogged(), one account after the other
 };
 
-// What survives a restart: as of the last flush. The place's stored offset, kept beside it, never passes what is not in
-// here.
+// What survives a restart: as of the last flush. Who is level with the place's reader needs no offset of its own: it
+// goes on from the place's stored one, written in the same transaction.
 struct StoredAccount {
     Number position;
     bool opened = false;
     Place place;
+    int64_t offset = of_place; // of the first record behind the position, or before it
+    static constexpr int64_t of_place = -1;
     bool wants_everything = false;
     std::vector<Object> wanted;
-    std::string stopped; // the reason, if it was
+    std::string stopped; // as destination: the reason, if it was
     struct ControlDir {  // as written last: written anew only where it would differ
         Role role = Role::none;
         uint64_t epoch = 0;
@@ -51,7 +52,7 @@ class Account {
 public:
     Account(std::string name, AccountKey key, AccountHost &host, Effects &effects);
 
-    void restore(const StoredAccount &stored) { // before the first record()
+    void restore(const StoredAccount &stored) { // before the first record(); the offset is filled in
         stored_ = stored;
         control_dir_ = stored.control_dir;
     }
@@ -60,7 +61,8 @@ public:
     void caught_up(Time now, const Place &);
     void destination_state(Time now, const DestinationState &); // as source: what a destination wants
     void snapshot_unlogged(std::function<void()> done);
-    void unreadable(const std::string &why); // a record of ours that cannot be opened, though it may count
+    void unreadable(const std::string &why); // a record of ours that cannot be read, though it may count: it stops
+    void set_aside(); // busy for too long: it reads on by itself once it is not, so that others need not wait
     void worker_lost(Time now);
     void tick(Time now);
     std::optional<Time> deadline() const;
@@ -74,8 +76,6 @@ public:
     Follow *follow() const { return follow_.get(); }
 
     std::optional<StoredAccount> storable(); // none: nothing to keep (no role)
-    // No record from this offset on may be forgotten by a restart, if any of `place` is not storable yet.
-    std::optional<int64_t> oldest_needed_offset(const Place &) const;
     Place reading() const { return reader_ ? reader_->place() : Place{}; }
     Number position() const { return reader_ ? reader_->position() : Number{}; }
     int64_t next_offset() const {
@@ -102,9 +102,12 @@ private:
     void write_role();
     void kick();
     void snapshot_lists(const Number &position);
-    bool follow_is_level() const; // all that was read is in the indexes
+    void stored_position(StoredAccount &) const;
+    bool follow_is_level() const; // all that was fed to it is in the indexes
     bool this_store(const std::string &store) const { return store == host_.store(); }
     bool is_destination() const;
+    bool is_here() const;
+    void forget();
     bool log_is_new() const;
 
     std::string name_;
@@ -117,7 +120,6 @@ private:
     std::shared_ptr<class GuardedEffects> ship_effects_, follow_effects_, own_effects_;
     std::unique_ptr<Ship> ship_;
     std::unique_ptr<Follow> follow_;
-    Number begun_at_;        // the position at which this life began
     Number follow_fed_;      // the last change given to follow_
     Number opened_position_; // of ship_, when it was opened
     StoredAccount::ControlDir control_dir_;
@@ -130,7 +132,8 @@ private:
         int64_t offset;
     };
     std::optional<Crossed> crossed_;
-    bool caught_up_ = false, ship_open_ = false, inspecting_ = false;
+    bool caught_up_ = false, ship_open_ = false, inspecting_ = false, aside_ = false;
+    std::string stopped_, role_problem_;
     std::map<Object, Number> snapshots_; // the number of each object's last one
     DestinationState published_;
     bool unpublished_ = false;

@@ -5,7 +5,7 @@
 namespace replica {
 
 Follow::Follow(std::string account, AccountKey, const Start &start, Effects &effects)
-    : account_(std::move(account)), effects_(effects), applied_(start.position),
+    : account_(std::move(account)), effects_(effects), begun_(start.position), applied_(start.position),
       wants_everything_(start.wants_everything), initial_(start.wants_everything),
       wanted_(start.wanted.begin(), start.wanted.end()) {}
 
@@ -25,18 +25,18 @@ void Follow::push(Time now, Item item) {
 void Follow::counted(Time now, const Entry &entry) {
     const auto &changes = entry.record.changes;
     for (size_t i = 0; i < changes.size(); ++i)
-        push(now, {entry.number, entry.offset, entry.session, i + 1 == changes.size(), changes[i]});
-    if (changes.empty()) push(now, {entry.number, entry.offset, entry.session, true, Position{}});
+        push(now, {entry.number, entry.place, entry.offset, entry.session, i + 1 == changes.size(), changes[i]});
+    if (changes.empty()) push(now, {entry.number, entry.place, entry.offset, entry.session, true, Position{}});
     go_on();
 }
 
 void Follow::bulk(Time now, const Entry &entry) {
-    push(now, {entry.number, entry.offset, entry.session, false, entry.record.bulk});
+    push(now, {entry.number, entry.place, entry.offset, entry.session, false, entry.record.bulk});
     go_on();
 }
 
 void Follow::fenced(Time now) {
-    push(now, {{}, 0, {}, false, Fence{}});
+    push(now, {{}, {}, 0, {}, false, Fence{}});
     go_on();
 }
 
@@ -171,7 +171,10 @@ void Follow::inspected(const Reply &reply) {
     std::set<Object> there;
     for (const auto &state : reply.facts->objects) {
         there.insert(state.object);
-        if (state.mark.number.none()) want(state.object);
+        // A new destination may have been one before: nobody knows what came after such a mark, and that no change may
+        // ever tell. A SNAPSHOT that follows the mark proves it.
+        bool unproven = wants_everything_ && !state.object.is_list() && state.mark.number <= begun_;
+        if (state.mark.number.none() || unproven) want(state.object);
     }
     for (const auto &object : std::set(wanted_))
         if (!there.contains(object)) unwant(object);
@@ -199,6 +202,7 @@ void Follow::stop(const std::string &reason) {
                  "destination_stopped account=" + account_ + " position=" + to_string(applied_) + " reason=" + reason);
     queue_.clear();
     queue_bytes_ = 0;
+    open_.clear(); // they are wanted again
 }
 
 void Follow::worker_lost(Time now) {
@@ -242,16 +246,15 @@ Number Follow::storable() const {
     return number;
 }
 
-std::optional<int64_t> Follow::oldest_needed_offset() const {
-    std::optional<int64_t> oldest;
-    for (const auto &item : queue_)
-        if (!std::holds_alternative<Fence>(item.what)) {
-            oldest = item.offset;
-            break;
-        }
+// An open collection began before anything that is queued.
+std::optional<std::pair<Place, int64_t>> Follow::oldest_needed() const {
+    const Collection *oldest = nullptr;
     for (const auto &[object, open] : open_)
-        oldest = oldest ? std::min(*oldest, open.offset) : open.offset;
-    return oldest;
+        if (!oldest || open.number < oldest->number) oldest = &open;
+    if (oldest) return std::pair{oldest->place, oldest->offset};
+    for (const auto &item : queue_)
+        if (!std::holds_alternative<Fence>(item.what)) return std::pair{item.place, item.offset};
+    return {};
 }
 
 void Follow::describe(DestinationState &state) const {

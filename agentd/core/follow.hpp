@@ -44,8 +44,8 @@ public:
     const std::string &reason() const { return reason_; }
     // Every counting record up to here is in the indexes, or wanted and named.
     Number applied() const { return applied_; }
-    Number storable() const;                                   // applied(), held back by open snapshots
-    std::optional<int64_t> oldest_needed_offset() const;       // of what is not storable yet
+    Number storable() const;                                        // applied(), held back by open snapshots
+    std::optional<std::pair<Place, int64_t>> oldest_needed() const; // the first record that is not storable yet
     const std::set<Object> &wanted() const { return wanted_; } // to be stored: those with an open collection included
     bool full() const { return queue_.size() >= queue_max || queue_bytes_ >= queue_bytes_max; }
     bool idle() const { return queue_.empty(); } // nothing queued, nothing at a worker
@@ -61,6 +61,7 @@ private:
     using Bulk = std::string;
     struct Item {
         Number number; // of its record
+        Place place;
         int64_t offset;
         Session session;
         bool last; // of its record: the position moves with it
@@ -69,6 +70,7 @@ private:
     struct Collection { // the bulk of a SNAPSHOT that the worker collects
         SnapshotId id;
         Number number, before; // the SNAPSHOT's; the position that may be stored until it is built
+        Place place;
         int64_t offset;
         Session session;
         Time heard; // last bulk
@@ -106,6 +108,7 @@ private:
     Effects &effects_;
     Time now_{};
 
+    Number begun_; // the position at which this life began
     Number applied_;
     std::deque<Item> queue_; // the front is at the worker while busy_
     size_t queue_bytes_ = 0;

@@ -10,7 +10,7 @@ void Follow::open_collection(const Item &item) {
     auto snapshot = decode<SnapshotChange>(change.payload);
     if (!snapshot)
         return stop("the snapshot " + to_string(item.number) + " cannot be read: " + snapshot.error().message);
-    open_[change.object] = {snapshot->id, item.number, applied_, item.offset, item.session, now_};
+    open_[change.object] = {snapshot->id, item.number, applied_, item.place, item.offset, item.session, now_};
     changed_ = true;
 }
 

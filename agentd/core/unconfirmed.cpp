@@ -142,6 +142,16 @@ bool Unconfirmed::idle() const {
            std::ranges::all_of(kept_, [&](const Kept &kept) { return stopped_.contains(kept.change.object); });
 }
 
+bool Unconfirmed::rolled_forward(const Number &upto) const {
+    std::set<Object> held; // made by a list that is stopped
+    for (const auto &kept : kept_) {
+        if (kept.number > upto) break;
+        if (!stopped_.contains(kept.change.object) && !held.contains(kept.change.object)) return false;
+        if (auto mailbox = created_by(kept.change)) held.insert(*mailbox);
+    }
+    return true;
+}
+
 std::optional<Number> Unconfirmed::settled() const {
     if (kept_.empty()) return {};
     Number oldest = kept_.front().number;

@@ -43,7 +43,8 @@ public:
     const std::string *stopped(const Object &object) const;
     const std::map<Object, std::string> &stopped() const { return stopped_; }
 
-    bool idle() const; // nothing kept but of stopped objects
+    bool rolled_forward(const Number &upto) const; // nothing kept up to there, but of stopped objects
+    bool idle() const;                             // nothing kept but of stopped objects
     bool full() const { return kept_.size() >= kept_max; }
     std::optional<Number> settled() const; // the number before the oldest kept; none: nothing is kept
     std::optional<int64_t> oldest_offset() const;

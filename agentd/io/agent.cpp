@@ -201,7 +201,7 @@ ControlService Agent::control_service() {
                               if (!account || account->position().none()) return std::nullopt;
                               return account->position();
                           }};
-    return {control_, operations_, loop_, options_.ring, std::move(status), control_is_read_};
+    return {control_, operations_, loop_, options_.ring, std::move(status), control_is_read_, started_};
 }
 
 void Agent::handle_connection(SocketKind kind, int fd) {

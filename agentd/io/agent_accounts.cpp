@@ -9,7 +9,7 @@ using namespace std::chrono_literals;
 namespace {
 constexpr auto ready_limit =
     2s; // after this an agent that cannot reach its log says so, instead of letting clients wait
-constexpr auto broker_limit = 5s;
+constexpr auto busy_limit = 5s; // then who is busy is set aside
 std::string name_of(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }
 } // namespace
 
@@ -58,7 +58,10 @@ void Agent::account_decided(Time now, const AccountKey &key) {
     if (!account) {
         account = (accounts_[key] = std::make_unique<Account>(record->account, key, *this, *this)).get();
         if (stored != stored_.end())
-            if (auto restored = decode<StoredAccount>(stored->second)) account->restore(*restored);
+            if (auto restored = decode<StoredAccount>(stored->second)) {
+                if (restored->offset == StoredAccount::of_place) restored->offset = stored_offset(restored->place);
+                account->restore(*restored);
+            }
     }
     if (problem.empty())
         account->record(now, *record);
@@ -70,9 +73,9 @@ void Agent::account_decided(Time now, const AccountKey &key) {
 void Agent::tick() {
     auto now = std::chrono::steady_clock::now();
     if (shutting_down_) return finish_shut_down();
+    if (!control_is_read_) return become_ready(now);
     produce_again(now);
     watch_outages(now);
-    if (!control_is_read_) return become_ready(now);
     auto awake = std::exchange(awake_, {});
     for (auto &key : awake) {
         auto *account = find(key);
@@ -83,7 +86,7 @@ void Agent::tick() {
         if (account->deadline() || account->has_unpublished()) awake_.insert(key);
     }
     for (auto &[place, reader] : places_)
-        if (!reader.busy.empty()) pause_busy(place, reader);
+        if (!reader.busy.empty()) pause_busy(now, place, reader);
     operations_.tick(now);
     become_ready(now);
 }
@@ -119,10 +122,14 @@ void Agent::inspect_next() {
         next();
 }
 
-void Agent::pause_busy(const Place &place, PlaceReader &reader) {
-    std::erase_if(reader.busy, [&](auto &key) {
-        auto *account = find(key);
-        return !account || !account->busy();
+void Agent::pause_busy(Time now, const Place &place, PlaceReader &reader) {
+    std::erase_if(reader.busy, [&](auto &each) {
+        auto *account = find(each.first);
+        if (!account || !account->busy()) return true;
+        if (now - each.second < busy_limit) return false;
+        account->set_aside();
+        awake(each.first);
+        return true;
     });
     if (reader.busy.empty()) kafka_->pause(place, false);
 }
@@ -154,13 +161,13 @@ void Agent::heartbeat(Time) {
     beat.version = options_.version;
     beat.address = options_.settings.address;
     beat.key_check = options_.ring.check_value();
+    auto own_topic = own_place("").topic;
     for (auto &[key, account] : accounts_) {
         beat.accounts_source += account->ship() != nullptr;
         beat.accounts_destination += account->follow() != nullptr;
     }
     for (auto &[place, reader] : places_)
-        if (place.topic == own_place("").topic && reader.next_offset > 0)
-            beat.acknowledged.emplace_back(place, reader.next_offset - 1);
+        if (place.topic == own_topic && reader.highest >= 0) beat.acknowledged.emplace_back(place, reader.highest);
     publish(heartbeat_key(store_hash(options_.ring, store())), beat);
 }
 
@@ -192,18 +199,18 @@ Result<EpochPlace> Agent::start_for_destination(const std::string &name, const s
     if (record && record->state != AccountState::removed)
         return Error{Code::retry, "the source is not ready for this account yet: try again"};
     EpochPlace start{record ? record->epoch + 1 : 1, own_place(destination), 0, 0};
-    auto range = kafka_->offsets(start.place, broker_limit);
-    if (!range) return range.error();
-    start.offset = range->second;
+    auto end = end_of(start.place);
+    if (!end) return end.error();
+    start.offset = *end;
     return start;
 }
 
 Result<EpochPlace> Agent::new_place(const std::string &name, uint64_t epoch) {
     auto *record = control_.account(name);
     EpochPlace place{epoch, own_place(record ? record->source : ""), 0, 0};
-    auto range = kafka_->offsets(place.place, broker_limit);
-    if (!range) return range.error();
-    place.offset = range->second;
+    auto end = end_of(place.place);
+    if (!end) return end.error();
+    place.offset = *end;
     return place;
 }
 
@@ -253,27 +260,32 @@ void Agent::flush(std::function<void(bool)> done) {
     flushing_ = true;
     auto waiters = std::make_shared<std::vector<std::function<void(bool)>>>(std::exchange(flush_waiters_, {}));
     auto writes = std::make_shared<std::vector<State::Write>>();
+    auto touched = std::make_shared<std::set<AccountKey>>(std::exchange(touched_, {}));
     std::map<uint64_t, std::string> roots;
-    std::map<Place, int64_t> offsets;
-    for (auto &[place, reader] : places_)
-        if (reader.running) offsets[place] = reader.next_offset;
-    for (auto &[key, account] : accounts_) {
+    for (auto &key : *touched) {
+        auto *account = find(key);
+        if (!account) continue;
         if (auto &dir = account->control_dir(); !dir.mail_root.empty()) roots.emplace(dir.device, dir.mail_root);
         auto stored = account->storable();
         std::string value = stored ? encode(*stored) : std::string();
-        if (auto &last = stored_[key]; last != value) writes->push_back({"a/" + std::string(key.view()), value});
-        for (auto &[place, offset] : offsets)
-            if (auto oldest = account->oldest_needed_offset(place)) offset = std::min(offset, *oldest);
+        auto last = stored_.find(key);
+        if (last == stored_.end() ? !value.empty() : last->second != value)
+            writes->push_back({"a/" + std::string(key.view()), value});
     }
-    for (auto &[place, offset] : offsets)
-        if (offset != places_[place].stored) writes->push_back({"p/" + name_of(place), std::to_string(offset)});
-    auto finish = [this, waiters, writes](bool flushed) {
+    for (auto &[place, reader] : places_)
+        if (reader.running && reader.next_offset != reader.stored)
+            writes->push_back({"p/" + name_of(place), std::to_string(reader.next_offset)});
+    auto finish = [this, waiters, writes, touched](bool flushed) {
         auto written = flushed && !writes->empty() ? state_->write(*writes) : Result<void>();
         if (!written) log_(Level::error, written.error().message);
+        if (!flushed || !written) touched_.merge(*touched);
         if (flushed && written)
             for (auto &write : *writes) {
-                if (write.key[0] == 'a')
-                    stored_[AccountKey::from(write.key.data() + 2)] = write.value;
+                auto key = write.key[0] == 'a' ? AccountKey::from(write.key.data() + 2) : AccountKey{};
+                if (write.key[0] == 'a' && write.value.empty())
+                    stored_.erase(key);
+                else if (write.key[0] == 'a')
+                    stored_[key] = write.value;
                 else
                     for (auto &[place, reader] : places_)
                         if (write.key == "p/" + name_of(place)) reader.stored = std::stoll(write.value);

@@ -42,7 +42,7 @@ void Agent::client_frame(ClientId id, Client &client, const ClientFrame &frame) 
         if (found == client.unconfirmed.end()) return;
         auto *account = find(found->second);
         client.unconfirmed.erase(found);
-        if (account && account->ship()) account->ship()->done(now, id, *done);
+        if (account && account->ship()) account->ship()->done(now, id, *done), awake(account->key());
         return;
     }
     bool is_clear = std::holds_alternative<Clear>(frame);
@@ -51,7 +51,7 @@ void Agent::client_frame(ClientId id, Client &client, const ClientFrame &frame) 
     auto key = options_.ring.account_key(name);
     auto *account = find(key);
     if (!account || !account->ship()) {
-        bool ours = account && account->decided().source == store();
+        bool ours = !control_is_read_ || (account && account->decided().source == store());
         if (ours) return refuse(id, frame, Reason::unavailable, "the agent is still reading the log");
         return refuse(id, frame, Reason::not_source, "this store is not the source of " + name);
     }
@@ -105,9 +105,9 @@ void Agent::finish_shut_down() {
     for (auto &[id, client] : clients_)
         client->connection->pause(true);
     produce_again(now);
-    bool idle = std::all_of(accounts_.begin(), accounts_.end(),
-                            [](auto &a) { return !a.second->ship() || a.second->ship()->idle(); });
-    if (!idle && now < shut_down_at_) return; // the next tick looks again
+    bool answered = std::all_of(accounts_.begin(), accounts_.end(),
+                                [](auto &a) { return !a.second->ship() || a.second->ship()->answered(); });
+    if (!answered && now < shut_down_at_) return; // the next tick looks again
     for (auto &connection : std::exchange(held_, {}))
         connection->close();
     for (auto &[id, client] : clients_)

@@ -136,11 +136,11 @@ void Agent::move_reader(const Place &place) {
             reader.waiting.erase(key);
             auto *account = find(key);
             if (!account || account->reading() != place) continue;
-            account->unreadable(offset > end ? "damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
-                                                   ", but was known up to " + std::to_string(offset)
-                                             : "lost: Kafka keeps " + name_of(place) + " from offset " +
-                                                   std::to_string(first) + " on, this store had it up to " +
-                                                   std::to_string(offset));
+            account->unreadable(offset > end
+                                    ? "damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
+                                          ", but was known up to " + std::to_string(offset)
+                                    : "lost: Kafka keeps " + name_of(place) + " from offset " + std::to_string(first) +
+                                          " on, this store had it up to " + std::to_string(offset));
             awake(key);
         }
         if (!reader.waiting.empty() && (!reader.running || begin < reader.next_offset)) {

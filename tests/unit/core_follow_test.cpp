@@ -59,12 +59,12 @@ TEST_F(FollowTest, ThePositionMovesWithWholeRecords) {
     read(11, {change_of(mailbox(1), {1, 3}), change_of(mailbox(2), {1, 4})});
     EXPECT_EQ(effects.expect_request<Apply>().changes.size(), 2u);
     EXPECT_EQ(follow->applied(), (Number{1, 10}));
-    EXPECT_EQ(follow->oldest_needed_offset(), 100);
+    EXPECT_EQ(follow->oldest_needed()->second, 100);
     effects.reply({Verdict::applied, Verdict::skipped});
     EXPECT_EQ(follow->applied(), (Number{1, 11}));
     EXPECT_EQ(follow->storable(), (Number{1, 11}));
     EXPECT_TRUE(follow->idle());
-    EXPECT_FALSE(follow->oldest_needed_offset());
+    EXPECT_FALSE(follow->oldest_needed());
     EXPECT_EQ(follow->phase(), DestinationPhase::complete);
 }
 
@@ -162,7 +162,7 @@ TEST_F(FollowTest, ACollectionIsReadInOrderBuiltAndHoldsTheStorablePosition) {
     open_collection(11);
     EXPECT_EQ(follow->applied(), (Number{1, 11}));
     EXPECT_EQ(follow->storable(), (Number{1, 10}));
-    EXPECT_EQ(follow->oldest_needed_offset(), 100);
+    EXPECT_EQ(follow->oldest_needed()->second, 100);
     EXPECT_EQ(state().wanted, Objects{}) << "it is on its way";
     EXPECT_EQ(follow->phase(), DestinationPhase::following);
 
@@ -278,10 +278,14 @@ TEST_F(FollowTest, ANewDestinationWantsWhatTheListSnapshotMade) {
     EXPECT_EQ(follow->applied(), (Number{1, 10})) << "a crash here must look again";
     effects.expect_request<Inspect>();
     AccountFacts facts;
-    facts.objects = {{list_object(), {}, {{1, 11}}}, {mailbox(1), {"INBOX"}, {}}, {mailbox(2), {"a"}, {{1, 7}}}};
+    facts.objects = {{list_object(), {}, {{1, 11}}},
+                     {mailbox(1), {"INBOX"}, {}},
+                     {mailbox(2), {"a"}, {{1, 7}}},
+                     {mailbox(3), {"b"}, {{1, 11}}}};
     effects.reply(Reply{.facts = facts});
     EXPECT_EQ(follow->applied(), (Number{1, 11}));
-    EXPECT_EQ(state().wanted, Objects{mailbox(1)});
+    EXPECT_EQ(state().wanted, (Objects{mailbox(1), mailbox(2)}))
+        << "2 is of a former life: what came since is not known";
     EXPECT_FALSE(state().wants_everything);
     EXPECT_EQ(follow->phase(), DestinationPhase::initial);
     effects.reply({Verdict::wanted});
@@ -289,6 +293,9 @@ TEST_F(FollowTest, ANewDestinationWantsWhatTheListSnapshotMade) {
     read_bulk(part(0, true));
     effects.reply(Reply{});
     effects.reply(Reply{});
+    EXPECT_EQ(state().wanted, Objects{mailbox(2)});
+    read(14, {Change{mailbox(2), ChangeKind::snapshot, {}, {1, 7}, encode(SnapshotChange{})}});
+    effects.reply({Verdict::applied}); // its mark was the one before
     EXPECT_EQ(follow->phase(), DestinationPhase::complete);
 }
 

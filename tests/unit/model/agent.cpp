@@ -147,9 +147,9 @@ Stored Agent::storable() const {
     const auto &wanted = follow->wanted();
     Stored stored{
         follow->storable(), reader->opened(), place(), offset_, state.wants_everything, {wanted.begin(), wanted.end()}};
-    if (auto oldest = follow->oldest_needed_offset()) {
+    if (auto oldest = follow->oldest_needed()) {
         stored.opened = true;
-        stored.offset = static_cast<size_t>(*oldest);
+        stored.offset = static_cast<size_t>(oldest->second);
     } else if (fence_ || crossed_) { // the fence is read again
         const Fence &fence = crossed_ ? restart_ : *fence_;
         stored.opened = true;

@@ -147,6 +147,9 @@ int main(int argc, char *argv[]) {
         i_error("%s", chosen.error().message.c_str());
         master_service_init_finish(master_service);
     } else {
+        // Settings and keys were read as root; from here on, before any thread, the process is its service's user.
+        restrict_access_by_env(static_cast<enum restrict_access_flags>(0), nullptr);
+        restrict_access_allow_coredumps(true);
         master_service_init_finish(master_service);
         status = chosen->settings.brokers.empty() ? idle() : serve(std::move(*chosen));
     }

@@ -43,10 +43,14 @@ Reply Worker::answer(const SetRole &request) {
     auto facts = inspect(**account, false);
     if (!facts) return reply_of(request.id, Outcome::of(facts.error()));
     reply.facts = std::move(*facts);
+    // Without a role its mail is nobody's business here: it may be deleted, and come back.
+    if (request.role == Role::none || request.role == Role::removed) accounts_.close(request.account);
     return reply;
 }
 
 Reply Worker::answer(const Inspect &request) {
+    // What is true now: an account that was looked at before may have been deleted and made anew.
+    accounts_.close(request.account);
     auto account = accounts_.enter(request.account);
     Reply reply = reply_of(request.id, Outcome{});
     if (!account && account.error().code == Code::gone) {

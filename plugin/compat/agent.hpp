@@ -7,6 +7,7 @@ extern "C" {
 #include "mail-storage-settings.h"
 #include "master-service-settings.h"
 #include "master-service.h"
+#include "restrict-access.h"
 }
 
 namespace replica::compat {

@@ -108,7 +108,8 @@ bool Account::is_destination() const {
 }
 
 void Account::record(Time now, const AccountRecord &decided) {
-    bool anew = decided.version > record_.version && !stopped_.empty() && !this_store(decided.source);
+    bool stopped = !stopped_.empty() || (follow_ && follow_->phase() == DestinationPhase::stopped);
+    bool anew = decided.version > record_.version && stopped && !this_store(decided.source);
     record_ = decided;
     if (anew) { // what stopped here is named anew, or was replaced: it begins anew
         if (ship_) ship_->close(Reason::not_source, "the account was promoted to another store");
@@ -132,6 +133,7 @@ void Account::forget() {
     crossed_.reset();
     snapshots_.clear();
     stopped_.clear();
+    fence_read_ = 0;
     stored_ = {};
 }
 
@@ -173,9 +175,12 @@ void Account::become_source(Time) {
 }
 
 void Account::open_if_ready(Time now) {
-    if (!ship_ || ship_open_ || !caught_up_ || aside_ || !stopped_.empty()) return;
-    if (record_.state != AccountState::active || !this_store(record_.source)) return;
-    if (record_.epoch != reader_->position().epoch || (follow_ && !follow_->idle())) return;
+    bool ours = this_store(record_.source) && reader_ && reader_->opened() &&
+                reader_->position().epoch == record_.epoch && fence_read_ <= record_.epoch && stopped_.empty();
+    if (!ours) return;
+    if (!ship_) become_source(now); // also when its OPEN was read in a former life
+    if (ship_open_ || !caught_up_ || aside_ || record_.state != AccountState::active) return;
+    if (follow_ && !follow_->idle()) return;
     follow_.reset();
     follow_effects_.reset();
     ship_open_ = true;
@@ -214,12 +219,12 @@ void Account::entry(Time now, const Entry &entry) {
             follow_->counted(now, entry);
         }
         if (open_produced_ == entry.number.epoch) effects_.settled(key_, entry.number);
-        if (!ship_ && this_store(record_.source) && record_.epoch == entry.number.epoch) become_source(now);
         return open_if_ready(now);
     case LogReader::Judgement::bulk:
         if (follow_ && !ship_) follow_->bulk(now, entry);
         return;
     case LogReader::Judgement::fence:
+        fence_read_ = std::max(fence_read_, entry.number.epoch);
         if (ship_) demote(now);
         if (!is_here() && record_.state == AccountState::active) return leave();
         if (follow_) follow_->fenced(now);

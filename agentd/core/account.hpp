@@ -124,7 +124,7 @@ private:
     Number opened_position_; // of ship_, when it was opened
     StoredAccount::ControlDir control_dir_;
     Role role_wanted_ = Role::none;
-    uint64_t role_epoch_ = 0, crossed_epoch_ = 0, open_produced_ = 0; // epochs
+    uint64_t role_epoch_ = 0, crossed_epoch_ = 0, open_produced_ = 0, fence_read_ = 0; // epochs
     bool role_asked_ = false, role_failed_ = false;
     int64_t next_offset_ = 0;
     struct Crossed { // until the next epoch's OPEN was read: a restart reads the fence again

@@ -49,36 +49,45 @@ struct CommandSession : std::enable_shared_from_this<CommandSession> {
             return greeted = fields.size() >= 3 && fields[0] == "VERSION" && fields[1] == "replica-control" &&
                              fields[2] == "1";
         if (std::exchange(commanded, true)) return true;
-        auto now = std::chrono::steady_clock::now();
         std::vector<std::string> args(fields.begin() + 1, fields.end());
         args.resize(std::max<size_t>(args.size(), 3));
-        if (!service.ready)
-            return fail("the agent has not read the control log yet: are the brokers reachable? See the agent's log "
-                        "lines"),
-                   true;
-        if (fields[0] == "set" || fields[0] == "remove" || fields[0] == "promote")
-            return once_brokers_answer([this, fields](Time at) { begin(at, fields); }), true;
-        if (fields[0] == "status") return accounts(now, args[0], args[1], args[2]), true;
-        if (fields[0] == "operations") return shown_operations(), true;
-        if (fields[0] == "stores") return stores(now), true;
-        return false;
+        std::function<void(Time)> task;
+        bool changes = fields[0] == "set" || fields[0] == "remove" || fields[0] == "promote";
+        if (changes) task = [this, fields](Time now) { begin(now, fields); };
+        if (fields[0] == "status") task = [this, args](Time now) { accounts(now, args[0], args[1], args[2]); };
+        if (fields[0] == "operations") task = [this](Time) { shown_operations(); };
+        if (fields[0] == "stores") task = [this](Time now) { stores(now); };
+        if (!task) return false;
+        once_ready(changes, std::move(task));
+        return true;
     }
-    // Our own heartbeats come back through the control log. An operation handed to brokers that are away would begin
-    // when they return, long after somebody was told that it failed.
-    bool brokers_answer(Time now) const {
+    // Why a command has to wait, or empty. Our own heartbeats come back through the control log: an operation handed to
+    // brokers that are away would begin when they return, long after somebody was told that it failed.
+    std::string waits_for(Time now, bool changes) const {
+        if (!service.ready) return "the agent has not read the control log yet: are the brokers reachable?";
         auto *own = service.control.store(service.status.self);
-        return own && now - own->seen <= service.status.silent_after;
+        if (!changes || (own && now - own->seen <= service.status.silent_after)) return {};
+        return "nothing was done: the brokers do not answer.";
     }
-    void once_brokers_answer(std::function<void(Time)> task) {
+    bool may_hear_more(Time now) const {
+        auto stores = service.control.stores();
+        return now - service.started <= service.status.silent_after &&
+               std::ranges::any_of(stores, [](auto *store) { return store->seen == Time{}; });
+    }
+    void once_ready(bool changes, std::function<void(Time)> task) {
         watched_since = std::chrono::steady_clock::now();
-        if (brokers_answer(watched_since)) return task(watched_since);
-        watch = service.loop.every(watch_period, [this, task = std::move(task)] {
+        auto look = [this, changes, task = std::move(task)] {
             auto now = std::chrono::steady_clock::now();
-            bool answer = brokers_answer(now);
-            if (!answer && now - watched_since <= service.status.silent_after) return;
+            auto why = waits_for(now, changes);
+            if (why.empty() ? changes && may_hear_more(now) : now - watched_since <= service.status.silent_after)
+                return;
             auto this_call = std::exchange(watch, nullptr);
-            if (answer) return task(now);
-            fail("nothing was done: the brokers do not answer, see the agent's log lines");
+            if (why.empty()) return task(now);
+            fail(why + " See the agent's log lines");
+        };
+        watch = service.loop.every(watch_period, look);
+        service.loop.post([self = shared_from_this(), look] {
+            if (self->watch) look();
         });
     }
     void begin(Time now, const std::vector<std::string> &fields) {

@@ -13,6 +13,7 @@ struct ControlService { // outlives every connection
     const KeyRing &ring;
     StatusSettings status;
     const bool &ready; // the control log was read to its end
+    Time started;      // of the agent: until a while later a store that was not heard yet may be alive
 };
 void serve_control(std::shared_ptr<Connection> connection, const ControlService &service);
 

@@ -189,7 +189,24 @@ static int mailbox_open_index(struct mailbox *box) {
     return 0;
 }
 
+static int list_error(struct mailbox *box) {
+    mail_storage_copy_list_error(box->storage, box->list);
+    return -1;
+}
+
+// Where nobody answers for it, a list that has a mark is unlogged before it changes: no log will know of the change.
+static int list_changes(struct mailbox *box) {
+    struct mail_index *index;
+    Mark mark;
+    if (cbox_storage(box->storage)->callout != nullptr || !mailbox_list_index_get_index(box->list, &index)) return 0;
+    if (cbox_list_mark_get(box->list, &mark) < 0) return list_error(box);
+    if (mark.number.none() || mark.unlogged) return 0;
+    if (cbox_unlogged_file_create(box->storage) < 0) return -1;
+    return cbox_list_unlogged_set(box->list) < 0 ? list_error(box) : 0;
+}
+
 static int mailbox_create_box(struct mailbox *box, const struct mailbox_update *update, bool directory) {
+    if (list_changes(box) < 0) return -1;
     int ret = index_storage_mailbox_create(box, directory);
     if (ret <= 0) return ret;
     if (mailbox_open(box) < 0) return -1;
@@ -207,6 +224,18 @@ static int mailbox_update_box(struct mailbox *box, const struct mailbox_update *
     if (!box->opened && mailbox_open(box) < 0) return -1;
     if (cbox_commit_header(box, update) < 0) return -1;
     return index_storage_mailbox_update_common(box, update);
+}
+
+static int mailbox_delete_box(struct mailbox *box) {
+    return list_changes(box) < 0 ? -1 : index_storage_mailbox_delete(box);
+}
+
+static int mailbox_rename_box(struct mailbox *from, struct mailbox *to) {
+    return list_changes(from) < 0 ? -1 : index_storage_mailbox_rename(from, to);
+}
+
+static int set_subscribed(struct mailbox *box, bool subscribed) {
+    return list_changes(box) < 0 ? -1 : index_storage_set_subscribed(box, subscribed);
 }
 
 static int get_metadata(struct mailbox *box, enum mailbox_metadata_items items, struct mailbox_metadata *metadata_r) {
@@ -233,11 +262,11 @@ static const struct mailbox_vfuncs mailbox_vfuncs = {
     .free = index_storage_mailbox_free,
     .create_box = mailbox_create_box,
     .update_box = mailbox_update_box,
-    .delete_box = index_storage_mailbox_delete,
-    .rename_box = index_storage_mailbox_rename,
+    .delete_box = mailbox_delete_box,
+    .rename_box = mailbox_rename_box,
     .get_status = index_storage_get_status,
     .get_metadata = get_metadata,
-    .set_subscribed = index_storage_set_subscribed,
+    .set_subscribed = set_subscribed,
     .attribute_set = cbox_attribute_set,
     .attribute_get = index_storage_attribute_get,
     .attribute_iter_init = index_storage_attribute_iter_init,

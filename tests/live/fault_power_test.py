@@ -10,7 +10,7 @@ import uuid
 
 from support.clients import Refused
 from support.compare import assert_equal_stores
-from support.faults import LoadTest, agent_of, send_signal
+from support.faults import LoadTest, agent_of, send_signal, start_in_namespace
 from support.waiting import wait_until
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -33,13 +33,7 @@ class PowerLoss(LoadTest):
         boot = self.folder / "boot_id"
         boot.write_text(f"{uuid.uuid4()}\n")
         boot.chmod(0o444)
-        script = f"mount --bind {boot} {BOOT_ID} && exec /usr/sbin/dovecot -c {self.one.config}"
-        (self.one.folder / "run" / "master.pid").unlink(missing_ok=True)
-        said = open(self.one.folder / "start.out", "w", encoding="utf-8")
-        subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], check=True, stdin=subprocess.DEVNULL,
-                       stdout=said, stderr=said, timeout=30)
-        master = self.one.folder / "run" / "master.pid"
-        self.one.pid = int(wait_until(lambda: master.read_text().strip(), 10, "master.pid"))
+        start_in_namespace(self.one, f"mount --bind {boot} {BOOT_ID}")
 
     def login(self):
         """What a client sees of INBOX; None if it is not let in."""

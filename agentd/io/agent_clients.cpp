@@ -55,6 +55,8 @@ void Agent::client_frame(ClientId id, Client &client, const ClientFrame &frame) 
         if (ours) return refuse(id, frame, Reason::unavailable, "the agent is still reading the log");
         return refuse(id, frame, Reason::not_source, "this store is not the source of " + name);
     }
+    if (account->control_dir().uid.empty())
+        return refuse(id, frame, Reason::unavailable, "the agent does not know yet whose the mail is");
     if (!may_speak(client, *account))
         return refuse(id, frame, Reason::protocol, "the account belongs to another system user");
     client.accounts.insert(key);

@@ -203,6 +203,7 @@ inline pid_t session_of(const char *line, const char *username) {
     const char *const *args = t_strsplit_tabescaped(line);
     pid_t pid;
     if (str_array_length(args) < 2 || str_to_pid(args[1], &pid) < 0) return 0;
+    if (strncmp(args[0], "lmtp/", strlen("lmtp/")) == 0) return 0; // no session: it delivers to others too
     const char *user = strchr(args[0], '/');
     if (user == nullptr) return 0;
     if (const char *behind_ip = strchr(++user, '/'); behind_ip != nullptr) user = behind_ip + 1;

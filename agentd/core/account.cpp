@@ -124,7 +124,8 @@ void Account::record(Time now, const AccountRecord &decided) {
 
 // Of this life as what it was; the control dir stays.
 void Account::forget() {
-    ship_open_ = caught_up_ = aside_ = false;
+    ship_open_ = caught_up_ = aside_ = inspected_ = false;
+    inspect_at_.reset();
     ship_.reset();
     follow_.reset();
     ship_effects_.reset();
@@ -270,7 +271,8 @@ void Account::demote(Time) {
     Number settled = unsettled ? ship_->settled() : reader_->position();
     ship_.reset();
     ship_effects_.reset();
-    ship_open_ = false;
+    ship_open_ = inspected_ = false;
+    inspect_at_.reset();
     stopped_.clear();
     set_role(Role::destination);
     effects_.log(Effects::Level::info, "account=" + name_ + ": another store is its source now");
@@ -383,9 +385,14 @@ void Account::snapshot_lists(const Number &position) {
 // What was committed past the log, while the plugin was not loaded, is in no replica before its snapshot.
 void Account::snapshot_unlogged(std::function<void()> done) {
     own_effects_->worker(name_, Inspect{0, name_}, false, [this, done = std::move(done)](const Reply &reply) {
-        if (reply.facts && ship_open_)
+        auto now = std::chrono::steady_clock::now();
+        if (reply.facts && ship_open_) {
+            inspected_ = true;
             for (auto &object : reply.facts->objects)
-                if (object.mark.unlogged) ship_->snapshot(std::chrono::steady_clock::now(), object.object);
+                if (object.mark.unlogged) ship_->unlogged(now, object.object);
+        } else if (ship_open_) {
+            inspect_at_ = now + role_retry;
+        }
         done();
     });
 }
@@ -405,6 +412,10 @@ void Account::tick(Time now) {
         aside_ = caught_up_ = false;
         host_.read_from(key_, reader_->place(), next_offset_);
     }
+    if (inspect_at_ && now >= *inspect_at_) {
+        inspect_at_.reset();
+        host_.inspect_later(key_);
+    }
     open_if_ready(now);
     if (ship_open_ && role_wanted_ != Role::source && ship_->rolled_forward(opened_position_)) {
         set_role(Role::source);
@@ -420,6 +431,7 @@ std::optional<Time> Account::deadline() const {
     if (ship_) earlier(ship_->deadline());
     if (follow_) earlier(follow_->deadline());
     if (role_failed_) earlier(role_retry_at_);
+    earlier(inspect_at_);
     return first;
 }
 
@@ -479,8 +491,40 @@ void Account::stored_position(StoredAccount &stored) const {
     stored.opened = true;
 }
 
+std::optional<DestinationState> Account::take_state(Time now, const DestinationState *published) {
+    return ship_ ? take_source_state(now, published) : take_destination_state(now);
+}
+
+// What an administrator and a promotion have to know of a source: nothing, usually, and then nothing is said.
+std::optional<DestinationState> Account::take_source_state(Time now, const DestinationState *published) {
+    unpublished_ = false;
+    if (!inspected_ && stopped_.empty()) return std::nullopt; // what a former life said holds until it was looked at
+    DestinationState state;
+    state.account = name_;
+    state.store = host_.store();
+    state.version = record_.version;
+    state.phase = DestinationPhase::source;
+    state.position = ship_->unlogged_until();
+    state.wanted = {ship_->unlogged().begin(), ship_->unlogged().end()};
+    state.reason = stopped_.empty() ? ship_->problem() : stopped_;
+    bool known = published && published->phase == DestinationPhase::source;
+    if (known) {
+        state.position = std::max(state.position, published->position);
+        if (!inspected_) state.wanted = published->wanted;
+    }
+    DestinationState same = state;
+    same.version = known ? published->version : 0;
+    if (known ? same == *published
+              : !published && state.position.none() && state.wanted.empty() && state.reason.empty())
+        return std::nullopt;
+    unpublished_ = true; // until the control log brings it back
+    if (now - published_at_ < progress_publish_interval) return std::nullopt;
+    published_at_ = now;
+    return state;
+}
+
 std::optional<DestinationState> Account::take_destination_state(Time now) {
-    if (!follow_ || ship_) return std::nullopt;
+    if (!follow_) return std::nullopt;
     unpublished_ = follow_->take_changed() || unpublished_;
     if (!unpublished_) return std::nullopt;
     DestinationState state;

@@ -86,8 +86,9 @@ public:
     bool starting() const { return this_store(record_.source) && record_.state == AccountState::active && !ship_open_; }
     bool has_unpublished() const { return unpublished_; }
     bool busy() const; // as destination: reading has to wait for it
-    // As destination: the state to publish, if it changed enough since the last time.
-    std::optional<DestinationState> take_destination_state(Time now);
+    // The state to publish, if it changed enough since the last time: as destination; or as source, where `published`
+    // is what the control log has of this store.
+    std::optional<DestinationState> take_state(Time now, const DestinationState *published);
 
 private:
     void begin(Time now);
@@ -102,6 +103,8 @@ private:
     void write_role();
     void kick();
     void snapshot_lists(const Number &position);
+    std::optional<DestinationState> take_destination_state(Time now);
+    std::optional<DestinationState> take_source_state(Time now, const DestinationState *published);
     void stored_position(StoredAccount &) const;
     bool follow_is_level() const; // all that was fed to it is in the indexes
     bool this_store(const std::string &store) const { return store == host_.store(); }
@@ -132,12 +135,13 @@ private:
         int64_t offset;
     };
     std::optional<Crossed> crossed_;
-    bool caught_up_ = false, ship_open_ = false, inspecting_ = false, aside_ = false;
+    bool caught_up_ = false, ship_open_ = false, inspecting_ = false, inspected_ = false, aside_ = false;
     std::string stopped_, role_problem_;
     std::map<Object, Number> snapshots_; // the number of each object's last one
     DestinationState published_;
     bool unpublished_ = false;
     Time published_at_{}, role_retry_at_{};
+    std::optional<Time> inspect_at_; // for what is unlogged, again
 };
 
 } // namespace replica

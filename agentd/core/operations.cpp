@@ -77,9 +77,10 @@ void Operations::take_up(Time now, const Operation &operation) {
         answering_.erase(answering);
 }
 
-// A state of this store's as destination that it no longer is: nobody else may remove it.
+// A state of this store's as source or destination that it no longer is: nobody else may remove it.
 void Operations::forget_destination(const AccountRecord &record) {
-    if (record.state == AccountState::promoting || find_destination(record, context_->self())) return;
+    bool is_source = record.source == context_->self() && record.state != AccountState::removed;
+    if (record.state == AccountState::promoting || is_source || find_destination(record, context_->self())) return;
     auto key = context_->key(record.account);
     if (context_->control.destination(key, context_->self()))
         context_->effects.erase(destination_key(key, store_hash(context_->ring, context_->self())));

@@ -64,7 +64,26 @@ std::string PromoteDriver::reason_to_refuse(Item &item) const {
     if (record->source == target() && !halfway) return item.account + ": " + target() + " is its source already";
     if (!halfway && !find_destination(*record, target()))
         return item.account + ": " + target() + " is not a destination of it";
-    return incomplete(item);
+    item.given_up.clear();
+    auto problem = incomplete(item);
+    return problem.empty() ? unlogged(item, *record) : problem;
+}
+
+// What the present source said that no log has, or had until a snapshot that the target has not applied: behind a fence
+// it would be the old source's alone.
+std::string PromoteDriver::unlogged(Item &item, const AccountRecord &record) const {
+    auto *source = context_.control.destination(item.key, record.source);
+    if (!source || source->phase != DestinationPhase::source) return {};
+    auto *state = context_.control.destination(item.key, target());
+    std::string what;
+    if (!source->wanted.empty())
+        what = shown(source->wanted) + " on " + record.source + " has what no log has yet";
+    else if (!state || state->position < source->position)
+        what = target() + " has not applied the snapshot " + to_string(source->position) + " of what no log had before";
+    if (what.empty()) return {};
+    if (!operation_.force) return item.account + ": " + target() + " cannot take over: " + what;
+    item.given_up += (item.given_up.empty() ? item.account + ": " : ", ") + what;
+    return {};
 }
 
 bool PromoteDriver::is_too_late_to_begin() const {

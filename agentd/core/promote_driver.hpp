@@ -48,6 +48,7 @@ private:
     void look_for_laggards(Time now);
     std::string reason_to_refuse(Item &) const;
     std::string incomplete(Item &) const;
+    std::string unlogged(Item &, const AccountRecord &) const;
     std::string behind(const Item &) const;
     void note_what_others_know(Item &, const AccountRecord &) const;
     const EpochPlace *applied_place(const Item &, const AccountRecord &) const;

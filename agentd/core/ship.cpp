@@ -153,11 +153,14 @@ void Ship::counted(Time now, const Entry &entry) {
             acknowledge(entry);
         else
             take_foreign(entry);
-        for (const auto &change : entry.record.changes)
+        for (const auto &change : entry.record.changes) {
+            note_snapshot(change, entry.number);
             if (auto deleted = deleted_by(change)) {
                 unconfirmed_.settle(*deleted);
                 assigned_.erase(*deleted);
+                unlogged_.erase(*deleted);
             }
+        }
     }
     go_on(now);
 }

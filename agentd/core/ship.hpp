@@ -44,6 +44,11 @@ public:
     // be.
     void snapshot(Time now, const Object &);
 
+    // Its content is past the log: it is snapshotted, and named until that counts.
+    void unlogged(Time now, const Object &);
+    const std::set<Object> &unlogged() const { return unlogged_; }
+    Number unlogged_until() const { return unlogged_until_; } // the last snapshot of such an object
+
     // R1 said that this record counts: ours, or a former life's. At start fed from the stored position on, before open.
     void counted(Time now, const Entry &);
     bool full() const { return unconfirmed_.full(); } // while it is fed: read no further for now
@@ -109,6 +114,7 @@ private:
     bool under_way(const Object &) const;
     bool in_doubt(const Object &) const;
     bool needs_snapshot(const Clear &) const;
+    void note_snapshot(const Change &, const Number &);
     void take_snapshots();
     void snapshot_taken(const Object &, const Reply &);
 
@@ -130,6 +136,8 @@ private:
     Unconfirmed unconfirmed_;
     std::deque<Asked> clears_;
     std::map<Object, Snapshot> snapshots_;
+    std::set<Object> unlogged_;
+    Number unlogged_until_;
 };
 
 } // namespace replica

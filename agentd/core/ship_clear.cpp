@@ -20,6 +20,21 @@ void Ship::snapshot(Time now, const Object &object) {
     go_on(now);
 }
 
+void Ship::unlogged(Time now, const Object &object) {
+    unlogged_.insert(object);
+    snapshot(now, object);
+}
+
+void Ship::note_snapshot(const Change &change, const Number &number) {
+    if (change.kind != ChangeKind::snapshot && change.kind != ChangeKind::list_snapshot) return;
+    bool was_unlogged = unlogged_.erase(change.object) > 0;
+    if (change.kind == ChangeKind::snapshot) { // a former life's, too
+        auto snapshot = decode<SnapshotChange>(change.payload);
+        was_unlogged |= snapshot && snapshot->unlogged;
+    }
+    if (was_unlogged) unlogged_until_ = number;
+}
+
 // A change of the object is waiting, unsettled, or not confirmed.
 bool Ship::under_way(const Object &object) const {
     auto of_object = [&](const Offer &offer) { return touches(offer.change, object); };
@@ -48,6 +63,7 @@ std::optional<Ship::Refusal> Ship::answer(const Asked &asked) {
         bool waits = in_doubt(object) || (!plain(asked.clear.mark) && under_way(object));
         if (!waits && !needs_snapshot(asked.clear)) return Refusal{};
         if (!waits) snapshots_.try_emplace(object);
+        if (!waits && asked.clear.mark.unlogged) unlogged_.insert(object);
     }
     if (now_ < latest(asked.since)) return {};
     return Refusal{Reason::unavailable, "the mailbox is still being brought up to the log"};

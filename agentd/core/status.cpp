@@ -53,6 +53,8 @@ std::string unavailable(const DestinationState *state, const std::string &silent
     if (!silent.empty()) return silent;
     if (!state) return "it has not begun";
     switch (state->phase) {
+    case DestinationPhase::source: // it was, until now
+        return "it has not begun";
     case DestinationPhase::initial:
         return "its initialisation is under way";
     case DestinationPhase::following:
@@ -63,6 +65,15 @@ std::string unavailable(const DestinationState *state, const std::string &silent
     case DestinationPhase::complete:
         return {};
     }
+    return {};
+}
+
+// What the source said of itself.
+std::string unlogged(const DestinationState &source, const DestinationState *state) {
+    if (!source.wanted.empty())
+        return std::to_string(source.wanted.size()) + " objects have on the source what no log has yet";
+    if (state && state->position < source.position)
+        return "the snapshot " + to_string(source.position) + " of what no log had before is not applied yet";
     return {};
 }
 
@@ -114,12 +125,17 @@ std::vector<AccountStatus> account_status(const Control &control, const KeyRing 
             AccountStatus row{record->account, record->source, record->epoch, record->version,
                               record->state,   entry.store,    entry.priority};
             auto *state = control.destination(key, entry.store);
-            if (state) describe(row, *state, last);
+            if (state && state->phase != DestinationPhase::source) describe(row, *state, last);
             if (!silent.contains(entry.store)) silent[entry.store] = silence(control, now, settings, entry.store);
             row.reason = control.account_problem(key);
             if (row.reason.empty() && record->state == AccountState::promoting) row.reason = "a promotion is under way";
             if (row.reason.empty()) row.reason = unavailable(state, silent[entry.store]);
+            auto *source = control.destination(key, record->source);
+            bool source_speaks = source && source->phase == DestinationPhase::source;
+            if (row.reason.empty() && source_speaks) row.reason = unlogged(*source, state);
             row.available = row.reason.empty();
+            if (row.available && source_speaks && !source->reason.empty())
+                row.reason = "on the source: " + source->reason; // a promotion is the way out
             if (!filter.available || *filter.available == row.available) rows.push_back(std::move(row));
         }
     }

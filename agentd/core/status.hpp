@@ -19,7 +19,7 @@ struct AccountStatus { // one account and destination; destination empty: it has
     std::string destination;
     uint32_t priority = 0;
     bool available = false;
-    std::string reason; // why it is not available
+    std::string reason; // why it is not available; or what stands still on the source
     std::string phase;  // none = the destination has not begun
     Number position;
     std::optional<uint64_t> lag_changes, lag_seconds;

@@ -81,7 +81,7 @@ void Agent::tick() {
         auto *account = find(key);
         if (!account) continue;
         account->tick(now);
-        if (auto state = account->take_destination_state(now))
+        if (auto state = account->take_state(now, control_.destination(key, store())))
             publish(destination_key(key, store_hash(options_.ring, store())), *state);
         if (account->deadline() || account->has_unpublished()) awake_.insert(key);
     }

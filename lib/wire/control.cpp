@@ -27,7 +27,7 @@ constexpr auto fields(Is<CheckAnswer::Item> auto &i) { return std::tie(i.account
 constexpr auto fields(Is<CheckAnswer> auto &a) { return std::tie(a.operation, a.store, a.items, a.problem, a.probe); }
 
 constexpr bool legal(AccountState s) { return s >= AccountState::active && s <= AccountState::removed; }
-constexpr bool legal(DestinationPhase p) { return p >= DestinationPhase::initial && p <= DestinationPhase::stopped; }
+constexpr bool legal(DestinationPhase p) { return p >= DestinationPhase::initial && p <= DestinationPhase::source; }
 constexpr bool legal(OperationKind k) { return k >= OperationKind::set && k <= OperationKind::promote; }
 constexpr bool legal(OperationPhase p) { return p >= OperationPhase::checking && p <= OperationPhase::failed; }
 static bool legal(const AccountRecord &r) {
@@ -56,6 +56,8 @@ std::string_view to_string(DestinationPhase phase) {
         return "complete";
     case DestinationPhase::lost:
         return "lost";
+    case DestinationPhase::source:
+        return "source";
     case DestinationPhase::stopped:
         return "stopped";
     }

@@ -45,16 +45,17 @@ struct Heartbeat { // one writer: the store
     bool operator==(const Heartbeat &) const = default;
 };
 
-enum class DestinationPhase : uint8_t { initial = 1, following = 2, complete = 3, lost = 4, stopped = 5 };
+enum class DestinationPhase : uint8_t { initial = 1, following = 2, complete = 3, lost = 4, stopped = 5, source = 6 };
 std::string_view to_string(DestinationPhase);
-struct DestinationState { // one writer: the destination's store
+// One writer: the destination's store. Phase `source`: the account's source says of itself what it has past the log.
+struct DestinationState {
     std::string account, store;
     uint64_t version = 0; // of the account record that it speaks of
-    Number position;
+    Number position;      // a source's: of the last snapshot of what no log had before
     DestinationPhase phase = DestinationPhase::initial;
     bool wants_everything = false;
-    std::vector<Object> wanted;
-    std::string reason; // why stopped or lost
+    std::vector<Object> wanted; // a source's: those that have what no log has yet
+    std::string reason;         // why stopped or lost; a source's: what of it stands still
     uint64_t mails_done = 0, mails_total = 0;
     bool operator==(const DestinationState &) const = default;
 };

@@ -563,6 +563,55 @@ TEST_F(AccountTest, AnOpenSnapshotHoldsOnlyThisAccountsOffset) {
     expect_equal();
 }
 
+TEST_F(AccountTest, ASourceSaysWhatItHasPastTheLogUntilItsSnapshotCounts) {
+    begin();
+    auto said = [&](const DestinationState *published) {
+        world.now += 2s;
+        return a.account->take_state(world.now, published);
+    };
+    a.account->snapshot_unlogged([] {});
+    settle();
+    EXPECT_FALSE(said(nullptr)) << "nothing to say";
+    a.memory.boxes[inbox].content.push_back("past the log");
+    a.memory.boxes[inbox].mark.unlogged = true;
+    restart(a);
+    DestinationState before;
+    before.phase = DestinationPhase::source;
+    before.wanted = {inbox};
+    EXPECT_FALSE(said(&before)) << "what a former life said holds until somebody looked";
+    a.workers_answer = false;
+    a.account->snapshot_unlogged([] {});
+    a.workers_answer = true;
+    a.step(); // the inspection
+    auto state = said(nullptr);
+    ASSERT_TRUE(state);
+    EXPECT_EQ(state->phase, DestinationPhase::source);
+    EXPECT_EQ(state->wanted, std::vector<Object>{inbox});
+    settle();
+    state = said(&before);
+    ASSERT_TRUE(state);
+    EXPECT_TRUE(state->wanted.empty());
+    EXPECT_EQ(state->position, a.account->position()) << "the snapshot's number";
+    EXPECT_FALSE(said(&*state)) << "once is enough";
+    EXPECT_EQ(a.clear(inbox), Reason::none);
+    expect_equal();
+}
+
+TEST_F(AccountTest, ASourceSaysWhichMailboxStandsStill) {
+    begin();
+    a.mail_processes_live = false;
+    a.change(inbox, "in doubt");
+    a.mail_processes_live = true;
+    a.answers[inbox] = Verdict::diverged;
+    restart(a);
+    a.account->snapshot_unlogged([] {});
+    settle();
+    world.now += 2s;
+    auto state = a.account->take_state(world.now, nullptr);
+    ASSERT_TRUE(state);
+    EXPECT_NE(state->reason.find("cannot be rolled forward"), std::string::npos) << state->reason;
+}
+
 TEST(StoredAccount, ComesBackWhole) {
     StoredAccount stored;
     stored.position = {3, 7};

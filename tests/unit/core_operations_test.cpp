@@ -409,6 +409,56 @@ TEST_F(OperationsTest, ForceGivesUpWhatIsWantedAndNamesIt) {
                   to_hex(mailbox));
 }
 
+TEST_F(OperationsTest, WhatTheSourceHasPastTheLogIsAReasonToRefuse) {
+    ASSERT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
+    change(s1, "a@x", 2);
+    cluster.pass(1s);
+    auto mailbox = Guid::from("0123456789abcdef");
+    DestinationState source;
+    source.account = "a@x";
+    source.store = "s1";
+    source.phase = DestinationPhase::source;
+    source.wanted = {{"", mailbox}};
+    auto say = [&] {
+        world.write(destination_key(world.key("a@x"), store_hash(world.ring, "s1")), source);
+        cluster.settle();
+    };
+    auto reason = [&] {
+        auto rows = account_status(s1.control(), world.ring, world.now, {.self = "s1"}, {});
+        return rows[0].reason + (rows[0].available ? ", available" : "");
+    };
+    say();
+    std::string why = "mailbox " + to_hex(mailbox) + " on s1 has what no log has yet";
+    EXPECT_EQ(promote(s1, "s2", {"a@x"}), "failed: nothing was done: a@x: s2 cannot take over: " + why);
+    EXPECT_EQ(reason(), "1 objects have on the source what no log has yet");
+    source.wanted.clear();
+    source.position = {1, 3}; // its snapshot
+    say();
+    EXPECT_EQ(promote(s1, "s2", {"a@x"}), "failed: nothing was done: a@x: s2 cannot take over: s2 has not applied the "
+                                          "snapshot 1/3 of what no log had before");
+    EXPECT_EQ(reason(), "the snapshot 1/3 of what no log had before is not applied yet");
+    change(s1, "a@x");
+    cluster.pass(6s);
+    source.reason = "mailbox 00 cannot be rolled forward";
+    say();
+    EXPECT_EQ(reason(), "on the source: mailbox 00 cannot be rolled forward, available");
+    EXPECT_EQ(promote(s1, "s2", {"a@x"}), "promotion is complete: s2 is the source of 1 account");
+}
+
+TEST_F(OperationsTest, ForceGivesUpWhatTheSourceHasPastTheLogAndNamesItOnce) {
+    ASSERT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
+    DestinationState source;
+    source.account = "a@x";
+    source.store = "s1";
+    source.phase = DestinationPhase::source;
+    source.wanted = {{"", {}}};
+    world.write(destination_key(world.key("a@x"), store_hash(world.ring, "s1")), source);
+    cluster.settle();
+    EXPECT_EQ(promote(s1, "s2", {"a@x"}, true),
+              "promotion is complete: s2 is the source of 1 account, given up by force: "
+              "a@x: the mailbox list on s1 has what no log has yet");
+}
+
 TEST_F(OperationsTest, ALogThatEndsBelowWhatWasAcknowledgedIsDamaged) {
     ASSERT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
     change(s1, "a@x", 3);

@@ -123,6 +123,7 @@ private:
     void watch_outages(Time now);
     void set_outage(Time now, const Place &, bool on);
     void bulk(const std::string &account, const std::string &encoded);
+    void pace_bulk();
     void control_produce(const std::string &key, std::string value, bool is_heartbeat);
     void check_caught_up(const Place &);
     void lost_place(const Place &, const std::string &why);
@@ -175,8 +176,9 @@ private:
     std::map<uint64_t, Pending> pending_; // by token
     std::map<std::pair<AccountKey, Number>, std::vector<uint64_t>> records_pending_;
     uint64_t next_token_ = 1, heartbeat_token_ = 0, heartbeat_counter_ = 0;
-    size_t bulk_bytes_ = 0;
-    bool producer_dead_ = false, resend_ = false, bulk_paused_ = false;
+    size_t bulk_bytes_ = 0; // of snapshots, at the producer
+    Time bulk_not_before_{};
+    bool producer_dead_ = false, resend_ = false, bulk_paused_ = false, bulk_waits_ = false;
     bool control_is_read_ = false, ready_ = false, shutting_down_ = false, flushing_ = false;
     int64_t control_next_ = 0, control_end_ = 0;
     Time query_again_at_{}, resend_at_{}, watch_at_{};

@@ -225,10 +225,27 @@ void Agent::bulk(const std::string &name, const std::string &encoded) {
     Number number{account->position().epoch, 0};
     auto sealed = seal(options_.ring, {options_.ring.active(), key, number, session_}, encode(record));
     if (!sealed) return fail("replica_key_file: " + sealed.error().message);
+    if (uint64_t rate = options_.settings.snapshot_rate)
+        if (auto part = decode<Bulk>(encoded))
+            bulk_not_before_ =
+                std::max(bulk_not_before_, now_()) + std::chrono::microseconds(1000000 * part->mails.size() / rate);
     bulk_bytes_ += sealed->size();
     hand_to_producer(
         {Pending::Kind::bulk, account->reading(), std::string(key.view()), std::move(*sealed), key, number, {}});
-    if (bulk_bytes_ > bulk_bytes_high && !bulk_paused_) workers_->pause_bulk(bulk_paused_ = true);
+    pace_bulk();
+}
+
+// Snapshots wait while the producer is full of them, and for replica_snapshot_rate.
+void Agent::pace_bulk() {
+    auto now = now_();
+    bool early = now < bulk_not_before_;
+    bool pause = early || bulk_bytes_ > (bulk_paused_ ? bulk_bytes_low : bulk_bytes_high);
+    if (pause != bulk_paused_) workers_->pause_bulk(bulk_paused_ = pause);
+    if (early && !std::exchange(bulk_waits_, true))
+        loop_.after(std::chrono::ceil<std::chrono::milliseconds>(bulk_not_before_ - now), [this] {
+            bulk_waits_ = false;
+            pace_bulk();
+        });
 }
 
 void Agent::control_produce(const std::string &key, std::string value, bool is_heartbeat) {
@@ -256,7 +273,7 @@ void Agent::on_outcome(const Outcome &outcome) {
     if (pending.kind == Pending::Kind::record) return; // delivered is not read back
     if (pending.kind == Pending::Kind::bulk) {
         bulk_bytes_ -= pending.value.size();
-        if (bulk_paused_ && bulk_bytes_ < bulk_bytes_low) workers_->pause_bulk(bulk_paused_ = false);
+        pace_bulk();
     }
     pending_.erase(found);
 }

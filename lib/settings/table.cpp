@@ -46,6 +46,12 @@ const char *admin_problem(std::string_view text) {
     return text.empty() || address ? nullptr : "write one mail address, or nothing";
 }
 
+// A destination gives up a snapshot of which it hears nothing for a minute, and hears of a thousand mails at a time.
+const char *snapshot_rate_problem(std::string_view text) {
+    bool too_slow = text != "0" && text.size() < 3;
+    return too_slow ? "write 0, or at least 100" : nullptr;
+}
+
 const char *socket_problem(std::string_view text) {
     return !text.empty() && consists_of(text, "-_.") ? nullptr
                                                      : "write the name of a listener of service agentd, without a path";
@@ -98,7 +104,8 @@ constexpr std::array rows = {
     SettingRow{"replica_apply_workers", number, "2", 1, 64, reload, "How many processes apply changes at once.",
                &S::apply_workers},
     SettingRow{"replica_snapshot_rate", number, "0", 0, 1000000, reload,
-               "How many mails a second a snapshot may read; 0: as many as it can.", &S::snapshot_rate},
+               "How many mails a second snapshots may read; 0: as many as they can.", &S::snapshot_rate,
+               snapshot_rate_problem},
     SettingRow{"replica_agent_socket", text, "replica", 1, 64, reload,
                "The listener in Dovecot's base_dir where mail processes find the agent.", &S::agent_socket,
                socket_problem},

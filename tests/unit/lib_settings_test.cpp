@@ -85,6 +85,7 @@ TEST(Settings, AWrongValueIsRefusedWithNameAndRemedy) {
         {"replica_key_file", "replica.keys", "write a path that begins with /"},
         {"replica_key_file", "", "write 1 to 4096 characters"},
         {"replica_on_outage", "degrade", "`degrade` is not there yet; write `fail`"},
+        {"replica_snapshot_rate", "99", "write 0, or at least 100"},
         {"replica_on_outage", "panic", "write `fail`"},
         {"replica_admin", "postmaster", "write one mail address, or nothing"},
         {"replica_admin", "a@b, c@d", "write one mail address, or nothing"},

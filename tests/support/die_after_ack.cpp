@@ -1,6 +1,6 @@
 // Preloaded into mail processes: kills its own process at a chosen step after the agent acknowledged a change.
-// The file that DIE_AFTER_ACK names is the order. It holds the step; whoever receives the next ACK takes it, by unlinking it.
-// Step 0 dies with the ACK in hand, step n before the n-th call behind it that would change a file.
+// The file that DIE_AFTER_ACK names is the order. It holds the step; whoever receives the next ACK takes it, by
+// unlinking it. Step 0 dies with the ACK in hand, step n before the n-th call behind it that would change a file.
 #include <csignal>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -48,7 +48,8 @@ extern "C" {
 
 ssize_t recv(int fd, void *buffer, size_t size, int flags) {
     ssize_t got = NEXT(recv)(fd, buffer, size, flags);
-    bool is_ack = got > frame_type_offset && !(flags & MSG_PEEK) && static_cast<unsigned char *>(buffer)[frame_type_offset] == frame_ack;
+    bool is_ack = got > frame_type_offset && !(flags & MSG_PEEK) &&
+                  static_cast<unsigned char *>(buffer)[frame_type_offset] == frame_ack;
     if (is_ack) take_order();
     return got;
 }

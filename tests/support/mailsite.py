@@ -15,7 +15,7 @@ import stat
 import subprocess
 import tempfile
 
-from . import kafka, processes
+from . import kafka, processes, replica
 from .ports import free_addresses, free_port
 from .store import AGENT_USER, MAIL_USER, PORTS, Store
 from .waiting import wait_until
@@ -115,6 +115,10 @@ class Site:
         for store in self.stores:
             store.start()
             self.save()
+        replicas = [store for store in self.stores if store.replica]
+        for store in replicas:
+            wait_until(lambda store=store: replica.living(store) >= {other.name for other in replicas}, 120,
+                       f"{store.name} hears every store")
 
     def _plugin_settings(self, store, blobs, key):
         values = {}

@@ -12,6 +12,12 @@ def status(store):
     return json.loads(store.doveadm("-f", "json", "replica", "getAccountStatus").stdout or "[]")
 
 
+def living(store):
+    """The stores whose heartbeats this one hears, itself among them."""
+    rows = json.loads(store.doveadm("-f", "json", "replica", "stores").stdout or "[]")
+    return {row["store"] for row in rows if row["alive"] == "yes"}
+
+
 def set_destination(store, destination, users, priority=10):
     for first in range(0, len(users), ACCOUNTS_PER_COMMAND):
         store.doveadm("replica", "setAccountDestination", destination.name, priority, "accounts",

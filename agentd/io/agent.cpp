@@ -19,6 +19,7 @@ constexpr auto tick_period = 50ms;
 constexpr auto flush_period = 5s;
 constexpr auto snapshot_period = 1s; // a look at what destinations want, besides when they say so
 constexpr auto settle_limit = 2s;    // a reload waits this long for what is unsettled
+constexpr size_t envelope_room = 64u << 10;
 constexpr const char *control_topic = "replica.control";
 constexpr const char *changes_topic_prefix = "replica.changes.";
 constexpr const char *retention_ms = "604800000"; // seven days
@@ -90,6 +91,8 @@ void Agent::begin() {
     }
     if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) return loop_.after(lock_poll, [this] { begin(); });
     if (!state_) started_ = std::chrono::steady_clock::now(); // before it, the wait was for the other agent
+    // also while the brokers do not answer: clients are told so
+    if (timers_.empty()) timers_.push_back(loop_.every(tick_period, [this] { tick(); }));
     if (auto started = start(); !started) {
         if (started.error().code != Code::retry) return fail(started.error().message);
         log_(Level::warning, "not serving yet: " + started.error().message);
@@ -121,6 +124,10 @@ Result<void> Agent::start() {
     if (auto topics = prepare_topics(); !topics) return topics.error();
     auto range = kafka_->offsets(control_place_, broker_limit);
     if (!range) return range.error();
+    if (auto known = state_->read("c/end"); known && range->second < std::stoll(*known))
+        return Error{Code::invalid, "damaged: the control log ends at offset " + std::to_string(range->second) +
+                                        ", but was known up to " + *known +
+                                        ": restore the brokers, or empty replica_state_dir to begin anew"};
     if (!workers_) {
         WorkerPool::Handlers handlers;
         handlers.lost = [this](size_t applier) {
@@ -137,7 +144,6 @@ Result<void> Agent::start() {
     control_end_ = range->second;
     kafka_->assign(control_place_, range->first);
     if (control_next_ >= control_end_) control_was_read();
-    timers_.push_back(loop_.every(tick_period, [this] { tick(); }));
     timers_.push_back(loop_.every(settings.heartbeat, [this] { heartbeat(std::chrono::steady_clock::now()); }));
     timers_.push_back(loop_.every(snapshot_period, [this] { snapshot_wanted(std::chrono::steady_clock::now()); }));
     timers_.push_back(loop_.every(flush_period, [this] { flush([](bool) {}); }));
@@ -176,6 +182,12 @@ Result<void> Agent::ensure_topic(const std::string &name, int partitions, bool c
     if (topic->partitions < partitions)
         return Error{Code::invalid, "topic " + name + " has " + std::to_string(topic->partitions) +
                                         " partitions, replica_partitions asks for " + std::to_string(partitions)};
+    if (auto limit = topic->config.find("max.message.bytes");
+        limit != topic->config.end() && std::stoull(limit->second) < settings.record_bytes_max + envelope_room)
+        return Error{Code::invalid, "topic " + name + ": max.message.bytes=" + limit->second +
+                                        " does not take records of replica_record_bytes_max=" +
+                                        std::to_string(settings.record_bytes_max) +
+                                        ": raise the one or lower the other"};
     auto insync = topic->config.find("min.insync.replicas");
     if (topic->replication_factor < 2 && warned_.insert(name).second)
         log_(Level::warning,

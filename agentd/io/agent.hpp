@@ -124,7 +124,7 @@ private:
     void set_outage(Time now, const Place &, bool on);
     void bulk(const std::string &account, const std::string &encoded);
     void pace_bulk();
-    void control_produce(const std::string &key, std::string value, bool is_heartbeat);
+    uint64_t control_produce(const std::string &key, std::string value, const AccountKey &account);
     void check_caught_up(const Place &);
     void lost_place(const Place &, const std::string &why);
     Place own_place(const std::string &peer) const;
@@ -169,6 +169,7 @@ private:
     std::unordered_map<AccountKey, std::string> stored_; // what the state holds of each account
     std::set<AccountKey> awake_;                         // something may be due
     std::set<AccountKey> touched_;                       // since their positions were stored
+    std::set<AccountKey> state_pending_;                 // their published state is at the producer
     std::deque<AccountKey> to_inspect_;                  // the front one is being inspected
     std::set<AccountKey> incomplete_;                    // a destination of theirs wants something
 

@@ -81,9 +81,12 @@ void Agent::tick() {
         auto *account = find(key);
         if (!account) continue;
         account->tick(now);
-        if (auto state = account->take_state(now, control_.destination(key, store())))
+        bool waits = state_pending_.contains(key); // brokers that are away get one state, not one for each interval
+        if (auto state = waits ? std::nullopt : account->take_state(now, control_.destination(key, store()))) {
+            state_pending_.insert(key);
             publish(destination_key(key, store_hash(options_.ring, store())), *state);
-        if (account->deadline() || account->has_unpublished()) awake_.insert(key);
+        }
+        if (waits || account->deadline() || account->has_unpublished()) awake_.insert(key);
     }
     for (auto &[place, reader] : places_)
         if (!reader.busy.empty()) pause_busy(now, place, reader);
@@ -275,6 +278,7 @@ void Agent::flush(std::function<void(bool)> done) {
     for (auto &[place, reader] : places_)
         if (reader.running && reader.next_offset != reader.stored)
             writes->push_back({"p/" + name_of(place), std::to_string(reader.next_offset)});
+    if (!writes->empty()) writes->push_back({"c/end", std::to_string(control_next_)});
     auto finish = [this, waiters, writes, touched](bool flushed) {
         auto written = flushed && !writes->empty() ? state_->write(*writes) : Result<void>();
         if (!written) log_(Level::error, written.error().message);

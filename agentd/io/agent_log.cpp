@@ -123,8 +123,9 @@ void Agent::move_reader(const Place &place) {
     if (moves) {
         auto range = range_of(place);
         if (!range) {
-            if (std::exchange(reader.problem, range.error().message) != reader.problem)
-                log_(Level::warning, name_of(place) + ": " + reader.problem);
+            if (reader.problem != range.error().message)
+                log_(Level::warning, name_of(place) + ": " + range.error().message);
+            reader.problem = range.error().message;
             return loop_.after(reassign_delay, [this, place] { move_reader(place); });
         }
         auto [first, end] = *range;
@@ -248,16 +249,17 @@ void Agent::pace_bulk() {
         });
 }
 
-void Agent::control_produce(const std::string &key, std::string value, bool is_heartbeat) {
-    uint64_t token = hand_to_producer({Pending::Kind::control, control_place_, key, std::move(value), {}, {}, {}});
-    if (is_heartbeat) heartbeat_token_ = token;
+uint64_t Agent::control_produce(const std::string &key, std::string value, const AccountKey &account) {
+    return hand_to_producer({Pending::Kind::control, control_place_, key, std::move(value), account, {}, {}});
 }
 
 void Agent::publish(const std::string &kafka_key, const ControlValue &value) {
-    control_produce(kafka_key, seal_control(options_.ring, session_, kafka_key, value),
-                    std::holds_alternative<Heartbeat>(value));
+    auto *state = std::get_if<DestinationState>(&value);
+    auto account = state ? options_.ring.account_key(state->account) : AccountKey{};
+    uint64_t token = control_produce(kafka_key, seal_control(options_.ring, session_, kafka_key, value), account);
+    if (std::holds_alternative<Heartbeat>(value)) heartbeat_token_ = token;
 }
-void Agent::erase(const std::string &kafka_key) { control_produce(kafka_key, {}, false); }
+void Agent::erase(const std::string &kafka_key) { control_produce(kafka_key, {}, {}); }
 
 void Agent::on_outcome(const Outcome &outcome) {
     auto found = pending_.find(outcome.token);
@@ -271,6 +273,7 @@ void Agent::on_outcome(const Outcome &outcome) {
         return;
     }
     if (pending.kind == Pending::Kind::record) return; // delivered is not read back
+    if (pending.kind == Pending::Kind::control) state_pending_.erase(pending.account);
     if (pending.kind == Pending::Kind::bulk) {
         bulk_bytes_ -= pending.value.size();
         pace_bulk();

@@ -2,7 +2,11 @@
 #include <boost/asio.hpp>
 #include "agentd/io/loop.hpp"
 #include <deque>
+#include <cerrno>
+#include <cstring>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 #include <vector>
 
 namespace replica {
@@ -164,11 +168,16 @@ std::shared_ptr<Connection> Loop::adopt(int fd) {
 }
 
 Result<std::shared_ptr<Connection>> Loop::connect(const std::string &unix_path) {
-    Socket socket(impl_->context);
-    boost::system::error_code error;
-    socket.connect(asio::local::stream_protocol::endpoint(unix_path), error);
-    if (error) return Error{Code::retry, unix_path + ": " + error.message()};
-    return std::shared_ptr<Connection>(std::make_shared<AsioConnection>(std::move(socket)));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (unix_path.size() >= sizeof(address.sun_path)) return Error{Code::invalid, unix_path + ": the path is too long"};
+    std::copy(unix_path.begin(), unix_path.end(), address.sun_path);
+    // Not blocking, and not through Asio, which would wait where nobody accepts.
+    int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof(address)) == 0) return adopt(fd);
+    Error error{Code::retry, unix_path + ": " + std::strerror(errno)};
+    if (fd >= 0) ::close(fd);
+    return error;
 }
 
 } // namespace replica

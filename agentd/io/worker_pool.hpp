@@ -1,5 +1,6 @@
 // The connections to the replica-apply workers: requests of an account always go to the same one, in order; replies
-// come in order. A lost connection answers everything that was asked of it with `retry`, tells so, and is made again.
+// come in order. A lost connection answers everything that was asked of it with `retry`, tells so, and is made again;
+// whom a worker worked for each time it died is answered `failed`, so that one account does not stop the others.
 // Thread: the loop's. Limits: a worker's unanswered requests are the machines' own windows.
 #pragma once
 #include "agentd/core/effects.hpp"

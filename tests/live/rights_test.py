@@ -71,7 +71,8 @@ class Rights(SiteTest):
     def ask_as(self, uid, user):
         asked = frame(HELLO, struct.pack(">I", 1) + blob("test") + struct.pack(">I", 1))
         asked += frame(CLEAR, struct.pack(">Q", 7) + blob(user) + blob("") + NO_GUID + struct.pack(">QQ", 0, 0) + bytes(1))
-        answer = Reader(exchange(self.one.folder / "run" / "replica", asked, uid))
+        path = self.one.folder / "run" / "replica"
+        answer = Reader(wait_until(lambda: exchange(path, asked, uid), 60, "an answer"))  # an agent that ends closes without one
         self.assertEqual((ANSWER, 7), (answer.u8(), answer.u64()))
         return REASONS[answer.u8()]
 

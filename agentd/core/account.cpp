@@ -124,7 +124,7 @@ void Account::record(Time now, const AccountRecord &decided) {
 
 // Of this life as what it was; the control dir stays.
 void Account::forget() {
-    ship_open_ = caught_up_ = aside_ = inspected_ = false;
+    ship_open_ = caught_up_ = aside_ = asking_ = inspected_ = false;
     inspect_at_.reset();
     ship_.reset();
     follow_.reset();
@@ -144,8 +144,7 @@ void Account::begin(Time now) {
     if (!stored_.position.none()) {
         reader_ = std::make_unique<LogReader>(stored_.position, stored_.opened, stored_.place);
         start = {stored_.position, stored_.wants_everything, stored_.wanted};
-        next_offset_ = stored_.offset;
-        if (stored_.stopped.empty()) host_.read_from(key_, stored_.place, next_offset_);
+        if (stored_.stopped.empty()) read_on(stored_.offset);
     } else {
         auto of_epoch = [&](auto &p) { return p.epoch == record_.epoch; };
         auto place = std::find_if(record_.places.rbegin(), record_.places.rend(), of_epoch);
@@ -153,8 +152,7 @@ void Account::begin(Time now) {
             return effects_.log(Effects::Level::error, "account=" + name_ + ": its record names no place of its epoch");
         start = {{record_.epoch, place->sequence}, true, {}};
         reader_ = std::make_unique<LogReader>(start.position, place->sequence > 0, place->place);
-        next_offset_ = place->offset;
-        host_.read_from(key_, place->place, place->offset);
+        read_on(place->offset);
     }
     bool own_epoch = this_store(record_.source) && reader_->position().epoch == record_.epoch;
     if (own_epoch && record_.state == AccountState::active) {
@@ -194,6 +192,7 @@ void Account::open_if_ready(Time now) {
 
 void Account::caught_up(Time now, const Place &place) {
     if (!reader_ || reader_->place() != place || !stopped_.empty()) return;
+    asking_ = false;
     caught_up_ = true;
     bool ours = record_.state == AccountState::active && this_store(record_.source);
     if (ours && log_is_new() && !reader_->opened() && open_produced_ != record_.epoch) {
@@ -210,6 +209,7 @@ void Account::entry(Time now, const Entry &entry) {
     if (!reader_ || aside_) return;
     bool replaced = ship_ && entry.record.kind == RecordKind::fence;
     if (!stopped_.empty() && !replaced) return;
+    if (entry.place == reader_->place()) asking_ = false;
     switch (reader_->judge(entry)) {
     case LogReader::Judgement::counts:
         next_offset_ = entry.offset + 1;
@@ -283,8 +283,7 @@ void Account::demote(Time) {
     }
     if (!unsettled) return;
     reader_ = std::make_unique<LogReader>(settled, true, Place(reader_->place()));
-    next_offset_ = *unsettled;
-    host_.read_from(key_, reader_->place(), *unsettled); // the fence is read again
+    read_on(*unsettled); // the fence is read again
 }
 
 void Account::cross_if_fenced() {
@@ -293,10 +292,17 @@ void Account::cross_if_fenced() {
                              [&](auto &p) { return p.epoch >= reader_->fenced_by(); });
     if (next == record_.places.end()) return; // the control log will name it
     if (!crossed_) crossed_ = Crossed{reader_->place(), next_offset_};
-    caught_up_ = false;
     crossed_epoch_ = next->epoch;
     reader_->cross({next->epoch, next->place});
-    host_.read_from(key_, next->place, next->offset);
+    read_on(next->offset);
+}
+
+// In the reader's place. Until something of it comes, the place's reader may stand anywhere.
+void Account::read_on(int64_t offset) {
+    caught_up_ = false;
+    asking_ = true;
+    next_offset_ = offset;
+    host_.read_from(key_, reader_->place(), offset);
 }
 
 void Account::leave() {
@@ -409,8 +415,8 @@ void Account::tick(Time now) {
         ask_role();
     }
     if (aside_ && !busy()) {
-        aside_ = caught_up_ = false;
-        host_.read_from(key_, reader_->place(), next_offset_);
+        aside_ = false;
+        read_on(next_offset_);
     }
     if (inspect_at_ && now >= *inspect_at_) {
         inspect_at_.reset();
@@ -469,7 +475,7 @@ void Account::stored_position(StoredAccount &stored) const {
     stored.place = reader_->place();
     stored.position = reader_->position();
     stored.opened = reader_->opened();
-    bool reads_with_others = !aside_ && stopped_.empty() && (!follow_ || follow_->idle());
+    bool reads_with_others = !aside_ && !asking_ && stopped_.empty() && (!follow_ || follow_->idle());
     stored.offset = reads_with_others ? StoredAccount::of_place : next_offset_;
     if (follow_ && !follow_is_level()) {
         stored.position = follow_->storable();

@@ -98,6 +98,7 @@ private:
     void demote(Time now);
     void leave();
     void cross_if_fenced();
+    void read_on(int64_t offset);
     void set_role(Role role);
     void ask_role();
     void write_role();
@@ -135,7 +136,8 @@ private:
         int64_t offset;
     };
     std::optional<Crossed> crossed_;
-    bool caught_up_ = false, ship_open_ = false, inspecting_ = false, inspected_ = false, aside_ = false;
+    bool caught_up_ = false, ship_open_ = false, inspecting_ = false, inspected_ = false;
+    bool aside_ = false, asking_ = false; // nothing is fed; the place's reader was asked, and has not come
     std::string stopped_, role_problem_;
     std::map<Object, Number> snapshots_; // the number of each object's last one
     DestinationState published_;

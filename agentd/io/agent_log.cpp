@@ -144,7 +144,8 @@ void Agent::move_reader(const Place &place) {
                                           " on, this store had it up to " + std::to_string(offset));
             awake(key);
         }
-        if (!reader.waiting.empty() && (!reader.running || begin < reader.next_offset)) {
+        bool somebody = begin != std::numeric_limits<int64_t>::max();
+        if (somebody && (!reader.running || begin < reader.next_offset)) {
             reader.caught_up_at = std::max(reader.caught_up_at, end);
             reader.running = true;
             reader.next_offset = begin;

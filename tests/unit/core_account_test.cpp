@@ -540,6 +540,29 @@ TEST_F(AccountTest, WhoIsSetAsideReadsOnByItself) {
     EXPECT_EQ(b.stored()->offset, StoredAccount::of_place);
 }
 
+TEST_F(AccountTest, WhatWasAskedForAndNotReadYetIsNotPassedBy) {
+    begin();
+    flush_checked(a);
+    a.mail_processes_live = false;
+    a.change(inbox, "acknowledged, not committed");
+    world.acknowledged.emplace_back(inbox, "acknowledged, not committed");
+    a.mail_processes_live = true;
+    int64_t needed = *a.account->ship()->oldest_unsettled_offset();
+    world.fence(a.place(), 2);
+    a.workers_answer = false;
+    while (a.account->ship())
+        ASSERT_TRUE(a.step()); // and the brokers go away before the reader went back
+    EXPECT_EQ(a.account->storable()->offset, needed);
+    flush_checked(a);
+    a.workers_answer = true;
+    a.lose_power();
+    a.start();
+    propose(b, a);
+    open(b);
+    activate(b, a);
+    expect_equal();
+}
+
 TEST_F(AccountTest, AnOpenSnapshotHoldsOnlyThisAccountsOffset) {
     begin();
     flush_checked(b);

@@ -275,7 +275,8 @@ void Account::demote(Time) {
     inspect_at_.reset();
     stopped_.clear();
     set_role(Role::destination);
-    effects_.log(Effects::Level::info, "account=" + name_ + ": another store is its source now");
+    effects_.log(Effects::Level::info,
+                 "account=" + name_ + ": another store is its source now, this one has " + to_string(settled));
     if (!follow_) { // else it was not source yet: what it has to apply still is to be applied
         follow_fed_ = settled;
         follow_effects_ = std::make_shared<GuardedEffects>(effects_);
@@ -302,6 +303,10 @@ void Account::read_on(int64_t offset) {
     caught_up_ = false;
     asking_ = true;
     next_offset_ = offset;
+    effects_.log(Effects::Level::info, "account=" + name_ + " position=" + to_string(reader_->position()) +
+                                           ": reads epoch " + std::to_string(reader_->epoch()) + " in " +
+                                           reader_->place().topic + "/" + std::to_string(reader_->place().partition) +
+                                           " from offset " + std::to_string(offset));
     host_.read_from(key_, reader_->place(), offset);
 }
 

@@ -115,6 +115,7 @@ void PromoteDriver::note_what_others_know(Item &item, const AccountRecord &recor
                 if (place.partition == at->place.partition && place.topic == at->place.topic)
                     item.must_read = std::max(item.must_read, offset);
     }
+    if (record.state == AccountState::active) item.must_apply = std::max(item.must_apply, Number{record.epoch, 0});
     for (auto &entry : record.destinations)
         if (auto *state = context_.control.destination(item.key, entry.store); state && entry.store != target())
             item.must_apply = std::max(item.must_apply, state->position);
@@ -138,8 +139,8 @@ std::string PromoteDriver::behind(const Item &item) const {
                std::to_string(item.must_read) + ", but " + target() + " reads it only to offset " +
                std::to_string(read);
     if (applied < item.must_apply)
-        return item.account + ": damaged: another destination has " + to_string(item.must_apply) + ", " + target() +
-               " only " + to_string(applied);
+        return item.account + ": damaged: others have " + to_string(item.must_apply) + ", " + target() + " only " +
+               to_string(applied);
     return {};
 }
 

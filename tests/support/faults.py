@@ -192,7 +192,10 @@ class LoadTest(SiteTest):
         self.journal.close_doubts()
         verdict = Verdict()
         for user in self.users:
-            judge(self.journal.accounts[user], observe(store, user), verdict)
+            observed = observe(store, user)
+            for _, mails in observed.values():
+                mails.pop(None, None)  # a test's own, that no client sent
+            judge(self.journal.accounts[user], observed, verdict)
         self.assertEqual([], verdict.sentences[:20])
         self.assertGreater(verdict.counts["present"], 0)
         self.assertEqual([], self.uids_given_twice())

@@ -1,7 +1,7 @@
 // Writes into an account's log what its source did not: plant KEYFILE BROKERS TOPIC ACCOUNT VERB [ARGUMENT]
 //   keyword WORD   a valid record with the next number: the mail that was appended last gets the keyword WORD
 //   garbage        what nobody with the keys has made: noise, halves, tampered copies, and an old record once more
-//   show           nothing; prints how many records the log has and the account's last number
+//   show           nothing; prints the account's records
 // Prints what it did, a line each.
 #include "agentd/kafka/kafka.hpp"
 #include "lib/seal/envelope.hpp"
@@ -37,6 +37,7 @@ struct Log {
     std::optional<Change> last_append; // with its record's number as `previous`
     std::optional<MailboxChange> appended;
     size_t delivered = 0;
+    bool list = false;
 
     void take(Message &&message) {
         auto header = peek(message.value);
@@ -56,7 +57,18 @@ struct Log {
             appended = std::move(*payload);
         }
         place = message.place;
+        if (list) show(message, opened->header, *record);
         messages.push_back(std::move(message));
+    }
+    static void show(const Message &message, const EnvelopeHeader &header, const Record &record) {
+        static constexpr const char *kinds[] = {"?", "open", "changes", "fence", "bulk"};
+        printf("%s/%d %lld %s %s %s", message.place.topic.c_str(), message.place.partition,
+               static_cast<long long>(message.offset), kinds[static_cast<size_t>(record.kind)],
+               to_string(header.number).c_str(), to_hex(header.session).c_str());
+        if (record.open) printf(" previous %s", to_string(record.open->previous).c_str());
+        for (auto &change : record.changes)
+            printf(" %s from %s", to_hex(change.object.mailbox).c_str(), to_string(change.previous).c_str());
+        printf("\n");
     }
     void wait_for(const std::function<bool()> &done) {
         auto ends = std::chrono::steady_clock::now() + limit;
@@ -141,8 +153,9 @@ int main(int argc, char **argv) {
     handlers.place_error = [](const PlaceError &e) { die(e.text); };
     handlers.outcome = [&](const Outcome &o) { o.delivered ? void(log.delivered++) : die(o.text); };
     log.kafka = must(Kafka::create({argv[2], {}, 9u << 20}, std::move(handlers)));
-    log.read(argv[3]);
     std::string verb = argv[5];
+    log.list = verb == "show";
+    log.read(argv[3]);
     if (verb == "keyword" && argc == 7)
         plant_keyword(log, argv[6]);
     else if (verb == "garbage")

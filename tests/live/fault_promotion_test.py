@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""The store that is to be the new source dies at any moment of a promotion, while the old one lives and acknowledges; promotions go back
+and forth under load; two are raced. Afterwards there is one source, and nothing that was acknowledged is missing."""
+
+import collections
+import random
+import threading
+import time
+import unittest
+
+from support import replica
+from support.compare import assert_equal_stores
+from support.faults import LoadTest, agent_of, send_signal
+from support.waiting import wait_until
+
+
+class PromotionTest(LoadTest):
+    site_options = {"accounts": 4}
+
+    def sources(self, seen_by=None):
+        """{account: (source, epoch, state)}"""
+        return {row["account"]: (row["mailHost"], row["epoch"], row["state"]) for row in replica.status(seen_by or self.one)}
+
+    def agreed(self):
+        """What every store says, if all say the same and every account is active; else None."""
+        views = [self.sources(store) for store in self.site.stores]
+        good = all(view == views[0] for view in views) and len(views[0]) == len(self.users)
+        return views[0] if good and all(state == "active" for _, _, state in views[0].values()) else None
+
+    def settled(self, timeout=90):
+        """The one store at which all accounts are active, when every store says so."""
+        def one():
+            names = {name for name, _, _ in (self.agreed() or {}).values()}
+            return names.pop() if len(names) == 1 else None
+        return self.site.part(wait_until(one, timeout, "one active source", 0.05))
+
+    def takes_mail(self, store):
+        with store.lmtp() as lmtp:
+            return [lmtp.deliver([user], b"Subject: x\r\n\r\n")[user].startswith("250") for user in self.users]
+
+    def assert_one_source(self, source):
+        wait_until(lambda: all(self.takes_mail(source)), 60, f"{source.name} takes mail for all")
+        for store in self.site.stores:
+            if store is not source:
+                self.assertFalse(any(self.takes_mail(store)), f"{store.name} takes mail, too")
+        for store in self.site.stores:
+            if store is not source:
+                assert_equal_stores(self.site, self.users, first=source.name, second=store.name)
+
+
+class TheTargetDies(PromotionTest):
+    """Once for each moment, from before its first step to behind its last: the promotion goes on by itself or did not begin."""
+
+    def promotion_with_a_death(self, target, after, die):
+        command = threading.Thread(target=lambda: target.doveadm("replica", "promoteAccounts", "accounts", ",".join(self.users), check=False))
+        command.start()
+        self.assertFalse(threading.Event().wait(after))  # the moment itself: what is done to it is the test
+        die(target)
+        command.join(120)
+
+    def kill_agent(self, store):
+        send_signal([agent for agent in [agent_of(store)] if agent])
+
+    def kill_store(self, store):
+        self.site.kill(store.name)
+        self.site.start(store.name)
+
+    def test_at_many_moments(self):
+        source, target = self.one, self.two
+        self.start(source, deliverers=2)
+        self.work(50)
+        moments = random.Random(1)
+        promoted = 0
+        for turn in range(12):
+            die = self.kill_store if turn % 4 == 3 else self.kill_agent
+            after = moments.uniform(0, 0.5)
+            self.promotion_with_a_death(target, after, die)
+            now = self.settled()
+            print(f"turn {turn}: {die.__name__} after {after * 1000:.0f} ms: the source is {now.name}")
+            if now is target:
+                promoted += 1
+                self.stop()
+                source, target = target, source
+                wait_until(lambda: replica.complete(source, target, self.users), 60, "the old source follows")
+                self.start(source, deliverers=2, seed=100 * turn)
+            self.work(30)
+        self.stop()
+        self.assertGreater(promoted, 0)
+        assert_equal_stores(self.site, self.users)
+        self.assert_journal_holds(source)
+        self.assert_one_source(source)
+
+
+class BackAndForth(PromotionTest):
+    def test_under_load(self):
+        """The clients of both stores go on all the time: who is not the source refuses them."""
+        self.start(self.one, deliverers=2)
+        self.start(self.two, deliverers=2, readers=False, seed=50)
+        times = []
+        for turn in range(10):
+            target = (self.two, self.one)[turn % 2]
+            self.work(40)
+            begun = time.monotonic()
+            replica.promote(target, self.users)
+            times.append(time.monotonic() - begun)
+            other = (self.one, self.two)[turn % 2]
+            wait_until(lambda: replica.complete(target, other, self.users), 60, "the old source follows")
+        print("promotions of 4 accounts under load took " + ", ".join(f"{seconds:.2f}" for seconds in times) + " s")
+        self.work(40)
+        self.stop()
+        assert_equal_stores(self.site, self.users)
+        self.assert_journal_holds(self.one)
+        self.assert_one_source(self.one)
+
+    def test_from_kill_to_promoted(self):
+        self.start(self.one, deliverers=2)
+        self.work(100)
+        instant = self.site.kill("store1")
+        self.end_workers()
+        replica.promote(self.two, self.users)
+        promoted = time.monotonic() - instant
+        wait_until(lambda: all(self.takes_mail(self.two)), 30, "store2 takes mail")
+        print(f"from the kill of the source to promoted: {promoted:.2f} s, to mail for all: {time.monotonic() - instant:.2f} s")
+        self.assert_journal_holds(self.two)
+        self.site.start("store1")
+        self.assert_one_source(self.two)
+
+
+class Race(PromotionTest):
+    site_options = {"accounts": 4, "stores": 3}
+
+    def test_of_two_targets(self):
+        two, three = self.site.stores[1:]
+        replica.set_destination(self.one, three, self.users, priority=20)
+        wait_until(lambda: replica.complete(self.one, three, self.users), 60, "three is complete")
+        source = self.one
+        for turn in range(4):
+            targets = [store for store in self.site.stores if store is not source]
+            self.start(source, deliverers=2, seed=1000 * turn)
+            self.work(30)
+            commands = [threading.Thread(target=lambda store=store: store.doveadm("replica", "promoteAccounts", "accounts",
+                                                                                   ",".join(self.users), check=False)) for store in targets]
+            for command in commands:
+                command.start()
+            for command in commands:
+                command.join(120)
+            self.stop()
+            view = wait_until(self.agreed, 60, "all stores agree on an active source for each account")
+            winners = collections.Counter(name for name, _, _ in view.values())
+            print(f"turn {turn}: {dict(winners)}, epochs {sorted({epoch for _, epoch, _ in view.values()})}")
+            source = targets[0]  # all together again, for the next turn
+            for loser in {name for name, _, _ in view.values()} - {source.name}:
+                users = [user for user in self.users if view[user][0] == loser]
+                wait_until(lambda: replica.complete(self.site[loser], source, users), 60, f"{source.name} follows {loser}")
+                replica.promote(source, users)
+            for store in self.site.stores:
+                if store is not source:
+                    wait_until(lambda: replica.complete(source, store, self.users), 60, f"{store.name} follows")
+        for store in self.site.stores:
+            if store is not source:
+                assert_equal_stores(self.site, self.users, first=source.name, second=store.name)
+        self.assert_journal_holds(source)
+        self.assert_one_source(source)
+
+
+if __name__ == "__main__":
+    unittest.main()

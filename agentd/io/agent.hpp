@@ -49,7 +49,9 @@ private:
         std::set<AccountKey> waiting;        // to be told that it is caught up
         std::map<AccountKey, Time> busy;     // reading waits for them
         int64_t stored = -1;                 // as the state has it
-        std::string problem;                 // named in the log
+        std::string problem, named;          // of reading it; as it stands in the log
+        Time quarantine_named{};
+        size_t quarantined = 0; // since then
     };
     struct Pending { // handed to the producer
         enum class Kind : uint8_t {
@@ -125,6 +127,7 @@ private:
     void bulk(const std::string &account, const std::string &encoded);
     void pace_bulk();
     uint64_t control_produce(const std::string &key, std::string value, const AccountKey &account);
+    void quarantine(Time now, PlaceReader &, const std::string &line);
     void check_caught_up(const Place &);
     void lost_place(const Place &, const std::string &why);
     Place own_place(const std::string &peer) const;

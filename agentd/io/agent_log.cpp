@@ -12,6 +12,7 @@ constexpr auto query_limit = 1s; // of a blocking call; after one that failed th
 constexpr auto query_pause = 3s;
 constexpr auto resend_delay = 500ms;
 constexpr auto watch_period = 200ms;
+constexpr auto quarantine_pause = 1s;                                    // between log lines, for each place
 constexpr size_t bulk_bytes_high = 16u << 20, bulk_bytes_low = 4u << 20; // of snapshots at the producer
 constexpr size_t envelope_overhead = 256;
 Time now_() { return std::chrono::steady_clock::now(); }
@@ -53,6 +54,7 @@ void Agent::on_record(Time now, const Message &message) {
     reader.next_offset = message.offset + 1;
     reader.highest = std::max(reader.highest, message.offset);
     reader.problem.clear();
+    reader.named.clear();
     if (reader.outage) set_outage(now, message.place, false);
     auto header = peek(message.value);
     Account *account = header && !reader.asked.contains(header->account) ? find(header->account) : nullptr;
@@ -66,7 +68,7 @@ void Agent::on_record(Time now, const Message &message) {
             std::string where =
                 name_of(message.place) + " offset " + std::to_string(message.offset) + ": " + record.error().message;
             if (record.error().code == Code::denied) // void: anyone who may write to the broker can make such a record
-                log_(Level::warning, "account=" + account->name() + ": quarantined, not applied: " + where);
+                quarantine(now, reader, "account=" + account->name() + ": quarantined, not applied: " + where);
             else if (account->reading() == message.place)
                 account->unreadable("a record cannot be read at " + where);
         }
@@ -74,6 +76,18 @@ void Agent::on_record(Time now, const Message &message) {
         if (account->busy() && reader.busy.emplace(header->account, now).second) kafka_->pause(message.place, true);
     }
     check_caught_up(message.place);
+}
+
+// Whoever may write to the broker must not be able to fill our log.
+void Agent::quarantine(Time now, PlaceReader &reader, const std::string &line) {
+    if (now < reader.quarantine_named + quarantine_pause) {
+        reader.quarantined++;
+        return;
+    }
+    reader.quarantine_named = now;
+    log_(Level::warning,
+         line + (reader.quarantined ? " (and " + std::to_string(reader.quarantined) + " before it)" : ""));
+    reader.quarantined = 0;
 }
 
 void Agent::check_caught_up(const Place &place) {
@@ -178,7 +192,8 @@ void Agent::on_place_error(const PlaceError &error) {
     if (error.out_of_range) return fail("damaged: the control log: " + error.text);
     auto &reader = places_[error.place];
     if (std::exchange(reader.problem, error.text) == error.text) return; // named, and a new attempt is under way
-    log_(Level::warning, name_of(error.place) + ": " + error.text);
+    if (std::exchange(reader.named, error.text) != error.text)
+        log_(Level::warning, name_of(error.place) + ": " + error.text);
     loop_.after(reassign_delay, [this, place = error.place] {
         auto &again = places_[place];
         again.problem.clear();

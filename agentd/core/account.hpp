@@ -83,7 +83,7 @@ public:
     } // behind the record at position(): a start for a new destination
     bool opened(uint64_t epoch) const { return reader_ && reader_->opened() && reader_->position().epoch == epoch; }
     uint64_t crossed_epoch() const { return crossed_epoch_; } // all places of epochs below it were read to their fence
-    bool starting() const { // as source: it cannot take changes yet
+    bool starting() const {                                   // as source: it cannot take changes yet
         bool ours = this_store(record_.source) && record_.state == AccountState::active && stopped_.empty();
         return ours && (!ship_open_ || control_dir_.uid.empty());
     }

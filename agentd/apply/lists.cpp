@@ -1,4 +1,6 @@
 #include "agentd/apply/lists.hpp"
+#include <cstdio>
+#include <unistd.h>
 
 namespace replica {
 
@@ -106,7 +108,7 @@ Outcome ListChange::place(const ListCreate &wanted) {
         if (found) {
             AllocatedBox box(*found);
             std::string now = mailbox_get_vname(box);
-            return now == *vname ? Outcome{} : move(wanted.mailbox, now, *vname);
+            return now == *vname ? finish(box, wanted) : move(wanted.mailbox, now, *vname);
         }
     }
     AllocatedBox box(where_.list, *vname);
@@ -118,8 +120,21 @@ Outcome ListChange::place(const ListCreate &wanted) {
         Outcome outcome = clear_way(box, wanted, &placed);
         if (outcome.verdict != Verdict::applied || placed) return outcome;
     }
-    AllocatedBox fresh(where_.list, *vname);
-    return make(fresh, wanted);
+    return make(*vname, wanted);
+}
+
+// It has its name. If its maker died before it had an index, opening it makes one, with a UIDVALIDITY of its own.
+Outcome ListChange::finish(struct mailbox *box, const ListCreate &wanted) {
+    Mark mark;
+    struct mailbox_status status;
+    if (mailbox_open(box) < 0 || where_.api->mark_get(box, &mark) < 0 ||
+        mailbox_get_status(box, static_cast<enum mailbox_status_items>(STATUS_UIDVALIDITY | STATUS_UIDNEXT), &status) <
+            0)
+        return Outcome::of(storage_error(box, "cannot open"));
+    if (!mark.number.none() || status.uidnext > 1 || status.uidvalidity == wanted.uid_validity) return {};
+    struct mailbox_update update = {};
+    update.uid_validity = wanted.uid_validity;
+    return mailbox_update(box, &update) < 0 ? Outcome::of(storage_error(box, "cannot update")) : Outcome{};
 }
 
 // The name is taken. An empty mailbox without a mark was nobody's yet: it goes, or, the INBOX, becomes the wanted one.
@@ -141,14 +156,23 @@ Outcome ListChange::clear_way(struct mailbox *box, const ListCreate &wanted, boo
     return mailbox_update(box, &update) < 0 ? Outcome::of(storage_error(box, "cannot update")) : Outcome{};
 }
 
-Outcome ListChange::make(struct mailbox *box, const ListCreate &wanted) {
+Outcome ListChange::make(const std::string &vname, const ListCreate &wanted) {
+    AllocatedBox box(where_.list, vname);
     struct mailbox_update update = {};
     memcpy(update.mailbox_guid, wanted.mailbox.bytes.data(), sizeof(update.mailbox_guid));
     update.uid_validity = wanted.uid_validity;
     bool directory = wanted.mailbox.empty();
-    if (mailbox_create(box, directory ? nullptr : &update, directory) < 0)
-        return Outcome::of(storage_error(box, "cannot create"));
-    return {};
+    if (mailbox_create(box, directory ? nullptr : &update, directory) == 0) return {};
+    bool exists = !directory && mailbox_get_last_mail_error(box) == MAIL_ERROR_EXISTS;
+    if (exists && set_orphan_aside(wanted.mailbox)) return make(vname, wanted);
+    return Outcome::of(storage_error(box, "cannot create"));
+}
+
+// The directory of a mailbox whose maker died before the list had its name: nobody ever saw it. Put aside, not removed.
+bool ListChange::set_orphan_aside(const Guid &guid) {
+    std::string root = mailbox_list_get_root_forced(where_.list, MAILBOX_LIST_PATH_TYPE_MAILBOX);
+    std::string path = root + "/" + to_hex(guid), aside = path + ".unlisted-" + std::to_string(::getpid());
+    return ::rename(path.c_str(), aside.c_str()) == 0;
 }
 
 Outcome ListChange::mark(const Guid &guid) {

@@ -30,7 +30,9 @@ public:
 private:
     Outcome place(const ListCreate &wanted); // it exists under that name, or why not
     Outcome clear_way(struct mailbox *box, const ListCreate &wanted, bool *placed_r);
-    Outcome make(struct mailbox *box, const ListCreate &wanted);
+    Outcome make(const std::string &vname, const ListCreate &wanted);
+    Outcome finish(struct mailbox *box, const ListCreate &wanted);
+    bool set_orphan_aside(const Guid &guid);
     Outcome mark(const Guid &guid);
     Outcome move(const Guid &guid, const std::string &from, const std::string &to);
     Outcome remove_box(struct mailbox *box);

@@ -481,8 +481,7 @@ TEST_F(OperationsTest, WhatAnotherDestinationHasMustBeHere) {
     DestinationState ahead = *s1.control().destination("a@x", "s3");
     ahead.position = {1, 77};
     world.write(destination_key(world.key("a@x"), store_hash(world.ring, "s3")), ahead);
-    EXPECT_EQ(promote(s1, "s2", {"a@x"}),
-              "failed: nothing was done: a@x: damaged: others have 1/77, s2 only 1/0");
+    EXPECT_EQ(promote(s1, "s2", {"a@x"}), "failed: nothing was done: a@x: damaged: others have 1/77, s2 only 1/0");
 }
 
 TEST_F(OperationsTest, ATargetThatComesBackLateLeavesTheCommand) {

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """The store that is to be the new source dies at any moment of a promotion, while the old one lives and acknowledges; promotions go back
-and forth under load; two are raced. Afterwards there is one source, and nothing that was acknowledged is missing."""
+and forth under load. Afterwards there is one source, and nothing that was acknowledged is missing."""
 
-import collections
 import random
 import threading
 import time
@@ -124,43 +123,6 @@ class BackAndForth(PromotionTest):
         self.assert_journal_holds(self.two)
         self.site.start("store1")
         self.assert_one_source(self.two)
-
-
-class Race(PromotionTest):
-    site_options = {"accounts": 4, "stores": 3}
-
-    def test_of_two_targets(self):
-        two, three = self.site.stores[1:]
-        replica.set_destination(self.one, three, self.users, priority=20)
-        wait_until(lambda: replica.complete(self.one, three, self.users), 60, "three is complete")
-        source = self.one
-        for turn in range(4):
-            targets = [store for store in self.site.stores if store is not source]
-            self.start(source, deliverers=2, seed=1000 * turn)
-            self.work(30)
-            commands = [threading.Thread(target=lambda store=store: store.doveadm("replica", "promoteAccounts", "accounts",
-                                                                                   ",".join(self.users), check=False)) for store in targets]
-            for command in commands:
-                command.start()
-            for command in commands:
-                command.join(120)
-            self.stop()
-            view = wait_until(self.agreed, 60, "all stores agree on an active source for each account")
-            winners = collections.Counter(name for name, _, _ in view.values())
-            print(f"turn {turn}: {dict(winners)}, epochs {sorted({epoch for _, epoch, _ in view.values()})}")
-            source = targets[0]  # all together again, for the next turn
-            for loser in {name for name, _, _ in view.values()} - {source.name}:
-                users = [user for user in self.users if view[user][0] == loser]
-                wait_until(lambda: replica.complete(self.site[loser], source, users), 60, f"{source.name} follows {loser}")
-                replica.promote(source, users)
-            for store in self.site.stores:
-                if store is not source:
-                    wait_until(lambda: replica.complete(source, store, self.users), 60, f"{store.name} follows")
-        for store in self.site.stores:
-            if store is not source:
-                assert_equal_stores(self.site, self.users, first=source.name, second=store.name)
-        self.assert_journal_holds(source)
-        self.assert_one_source(source)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,17 @@ def living(store):
 
 def set_destination(store, destination, users, priority=10):
     for first in range(0, len(users), ACCOUNTS_PER_COMMAND):
-        store.doveadm("replica", "setAccountDestination", destination.name, priority, "accounts",
-                      ",".join(users[first:first + ACCOUNTS_PER_COMMAND]), timeout=300)
+        words = ("replica", "setAccountDestination", destination.name, priority, "accounts",
+                 ",".join(users[first:first + ACCOUNTS_PER_COMMAND]))
+
+        def done():
+            """None while the store only just becomes the accounts' source, and says so."""
+            said = store.doveadm(*words, check=False, timeout=300)
+            return None if "try again" in said.stderr else said
+
+        said = wait_until(done, 120, f"{store.name} takes {' '.join(map(str, words))}")
+        if said.returncode != 0:
+            raise RuntimeError(said.stdout + said.stderr)
 
 
 def complete(store, destination, users):

@@ -42,14 +42,15 @@ step() {
   fi
 }
 
-# tests NAME BUILD CTEST-OPTIONS...: each of its tests counts.
+# tests NAME BUILD CTEST-OPTIONS...: each of its tests counts. Real processes on a machine that others load, too: a test that fails
+# runs once more, and is named.
 tests() {
   local name=$1 build=$2 log junit started=$SECONDS good bad
   shift 2
   log=$PWD/$logs/$name.log junit=$PWD/$logs/$name.xml
   rm -f "$junit"
   printf '%-44s' "$name"
-  "${contained[@]}" ctest --test-dir "$build" --output-on-failure --no-tests=error --output-junit "$junit" "$@" >"$log" 2>&1 </dev/null
+  "${contained[@]}" ctest --test-dir "$build" --output-on-failure --no-tests=error --repeat until-pass:2 --output-junit "$junit" "$@" >"$log" 2>&1 </dev/null
   read -r good bad < <(python3 - "$junit" <<'COUNT' 2>>"$log" || echo "0 1"
 import sys, xml.etree.ElementTree
 cases = xml.etree.ElementTree.parse(sys.argv[1]).getroot().findall("testcase")
@@ -59,6 +60,7 @@ COUNT
   )
   passed=$((passed + good)) failed=$((failed + bad))
   printf '%-7s %4d s  %d passed, %d failed\n' "$([ "$bad" = 0 ] && echo ok || echo FAILED)" $((SECONDS - started)) "$good" "$bad"
+  sed -n 's/^ *[0-9/]* Test *#[0-9]*: \([^ ]*\) .*\*\*\*\([A-Za-z]*\).*/    a run of \1: \L\2/p' "$log"
   [ "$bad" = 0 ] || { grep -E -A60 '^ *[0-9]+: |\*\*\*' "$log" | tail -n 120 | sed 's/^/    /'; return 1; }
 }
 
@@ -101,11 +103,7 @@ live() {
   step "install into this machine's Dovecot" cmake --install build/release --component programs || return
   local names
   names=$(IFS='|'; echo "$*")
-  # Real processes on a machine that others load, too: a test that fails runs once more, and is named.
-  tests live build/release -L live -j "${LIVE_JOBS:-1}" --repeat until-pass:2 ${names:+-R "^live\.($names)\$"}
-  local verdict=$?
-  sed -n 's/^ *[0-9/]* Test *#[0-9]*: \(live[^ ]*\) .*\*\*\*\([A-Za-z]*\).*/    \1: a run of it \L\2/p' "$logs/live.log" | sort | uniq -c
-  return $verdict
+  tests live build/release -L live -j "${LIVE_JOBS:-1}" ${names:+-R "^live\.($names)\$"}
 }
 
 checked() {

@@ -48,7 +48,7 @@ def replicate(store, destination, users, timeout=300):
 def promote(store, users=None, source=None, timeout=300, force=False):
     """At the store that is to be the new source. Returns when all are active there."""
     which = ("source_mail_host", source.name) if source else ("accounts", ",".join(users))
-    store.doveadm("replica", "promoteAccounts", *which, *(("force", "yes") if force else ()), timeout=timeout)
+    store.doveadm("replica", "promoteAccounts", *which, "target", store.name, *(("force", "yes") if force else ()), timeout=timeout)
     if users:
         wait_until(lambda: active(store, users), timeout, f"{len(users)} accounts active on {store.name}", 0.05)
 

@@ -113,6 +113,7 @@ private:
     Result<void> ensure_topic(const std::string &name, int partitions, bool compacted);
     void fail(const std::string &why);
     void finish_shut_down();
+    void store_control_dirs();
     ControlService control_service();
     // --- the logs (agent_log.cpp)
     void on_message(Message &&);

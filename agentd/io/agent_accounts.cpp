@@ -59,7 +59,8 @@ void Agent::account_decided(Time now, const AccountKey &key) {
         account = (accounts_[key] = std::make_unique<Account>(record->account, key, *this, *this)).get();
         if (stored != stored_.end())
             if (auto restored = decode<StoredAccount>(stored->second)) {
-                if (restored->offset == StoredAccount::of_place) restored->offset = stored_offset(restored->place);
+                if (!restored->position.none() && restored->offset == StoredAccount::of_place)
+                    restored->offset = stored_offset(restored->place);
                 account->restore(*restored);
             }
     }

@@ -115,7 +115,24 @@ void Agent::finish_shut_down() {
     for (auto &[id, client] : clients_)
         client->connection->close_when_sent();
     timers_.clear();
+    store_control_dirs();
     loop_.after(std::chrono::milliseconds(50), [this] { loop_.stop(); });
+}
+
+// What the workers told of the accounts needs no flush: with it, the next agent serves without asking again.
+void Agent::store_control_dirs() {
+    std::vector<State::Write> writes;
+    for (auto &[key, account] : accounts_) {
+        auto last = stored_.find(key);
+        auto kept =
+            last == stored_.end() ? Result<StoredAccount>(StoredAccount{}) : decode<StoredAccount>(last->second);
+        bool has_role = account->control_dir().role != Role::none;
+        if (!has_role || !kept || kept->control_dir == account->control_dir()) continue;
+        kept->control_dir = account->control_dir();
+        writes.push_back({"a/" + std::string(key.view()), encode(*kept)});
+    }
+    if (writes.empty()) return;
+    if (auto written = state_->write(writes); !written) log_(Level::error, written.error().message);
 }
 
 } // namespace replica

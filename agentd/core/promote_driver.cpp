@@ -235,10 +235,14 @@ Result<AccountRecord> PromoteDriver::promoting(const Item &item, const AccountRe
 
 void PromoteDriver::proposed(Time now, Item &item) {
     if (context_.local.open_read(item.account, item.epoch)) return activate(now, item); // a former life came this far
+    enter(now, item, Step::checking);
+    check_again(now, item);
+}
+
+void PromoteDriver::check_again(Time now, Item &item) {
     auto problem = incomplete(item);
-    if (!problem.empty())
-        return end(item, problem + "; its fence was not written, promote it once more, here or elsewhere");
-    fence(now, item);
+    if (problem.empty()) return fence(now, item);
+    if (is_late(now, item)) end(item, problem + "; its fence was not written, promote it once more, here or elsewhere");
 }
 
 void PromoteDriver::fence(Time now, Item &item) {
@@ -259,6 +263,9 @@ void PromoteDriver::fence(Time now, Item &item) {
 
 void PromoteDriver::advance(Time now, Item &item) {
     switch (item.step) {
+    case Step::checking:
+        check_again(now, item);
+        break;
     case Step::fencing:
         if (context_.local.fence_read(item.account, item.epoch)) {
             context_.effects.settled(item.key, Number{item.epoch, 0});

@@ -22,6 +22,7 @@ private:
     enum class Step : uint8_t {
         waiting,
         proposing,  // version + 1, state promoting
+        checking,   // the reasons to refuse once more; a target that was restarted may have to become complete again
         fencing,    // FENCE in every old place
         draining,   // all that counts before it is applied here, and it is all that others know
         flushing,   // the indexes
@@ -61,6 +62,7 @@ private:
     void propose(Time now, Item &);
     Result<AccountRecord> promoting(const Item &, const AccountRecord &present) const;
     void proposed(Time now, Item &);
+    void check_again(Time now, Item &);
     void fence(Time now, Item &);
     void advance(Time now, Item &);
     void drain(Time now, Item &);

@@ -99,13 +99,17 @@ void Agent::snapshot_wanted(Time now) {
     for (auto it = incomplete_.begin(); it != incomplete_.end();) {
         auto *record = control_.account(*it);
         bool wanted = false;
-        if (record)
-            for (auto &destination : record->destinations) {
-                auto *state = control_.destination(record->account, destination.store);
-                if (!state || (!state->wants_everything && state->wanted.empty())) continue;
-                wanted = true;
-                if (auto *account = find(*it)) account->destination_state(now, *state), awake(*it);
-            }
+        auto look = [&](const std::string &destination) {
+            auto *state = control_.destination(record->account, destination);
+            if (!state || (!state->wants_everything && state->wanted.empty())) return;
+            wanted = true;
+            if (auto *account = find(*it)) account->destination_state(now, *state), awake(*it);
+        };
+        if (record) {
+            for (auto &destination : record->destinations)
+                look(destination.store);
+            look(record->source); // still a destination while it is promoted
+        }
         it = wanted ? std::next(it) : incomplete_.erase(it);
     }
 }

@@ -114,7 +114,8 @@ def _make_archive(folder, archive):
 
 
 def new_cluster_id():
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # Without "-": an id that begins with one would be taken for an option.
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
 
 
 class Broker:

@@ -78,6 +78,7 @@ class Destinations(CommandTest):
             self.assertTrue(delivered(one, name))
         for name in (user, other):
             replica.set_destination(one, two, [name], 20)
+        wait_until(lambda: replica.complete(one, two, [user, other]), 60, "the source serves")  # else: "try again"
         path = self.file(f"# two\n{user}\r\n\n  {other} \n".encode())
         two.doveadm("replica", "setAccountDestination", three.name, 5, "input_file", path)  # neither source nor destination asks
         wait_until(lambda: replica.complete(two, two, [user, other]) and replica.complete(two, three, [user, other]), 60, "complete")

@@ -8,7 +8,7 @@ import subprocess
 import unittest
 import warnings
 
-from support import processes
+from support import processes, s3
 from support.compare import compare_stores
 from support.corpus import hostile_mails
 from support.journal import Journal, Verdict, judge, observe
@@ -71,6 +71,26 @@ class SiteTool(unittest.TestCase):
         self.site("down")
         self.assertFalse([pid for pid in pids if processes.alive(pid)])
         self.assertFalse((self.folder / "s").exists())
+
+    def test_bodies_on_s3_bring_a_server_that_is_a_part_like_others(self):
+        described = json.loads(self.site("up", "--dir", self.folder / "s3", "--bodies", "s3", "--replica", "off", "--stores", "1").stdout)
+        site = Site.load(self.folder / "s3")
+        self.addCleanup(site.down)
+        client = s3.reference_client(described["s3"]["url"], described["s3"]["access"], described["s3"]["secret"])
+        client.put_object(Bucket=described["s3"]["bucket"], Key="a", Body=b"kept")
+        site.kill("s3")
+        with self.assertRaises(Exception):
+            client.get_object(Bucket=described["s3"]["bucket"], Key="a")
+        site.start("s3")
+        self.assertEqual(b"kept", client.get_object(Bucket=described["s3"]["bucket"], Key="a")["Body"].read())
+        site.s3.add_user("reader", "reader's secret")
+        reader = site.s3.client("reader", "reader's secret")
+        with self.assertRaisesRegex(Exception, "AccessDenied"):
+            reader.get_object(Bucket=s3.BUCKET, Key="a")
+        site.s3.allow("reader", "s3:GetObject")
+        self.assertEqual(b"kept", reader.get_object(Bucket=s3.BUCKET, Key="a")["Body"].read())
+        with self.assertRaisesRegex(Exception, "AccessDenied"):
+            reader.put_object(Bucket=s3.BUCKET, Key="b", Body=b"")
 
     def test_bad_arguments_are_answered_with_a_sentence(self):
         for arguments, sentence in ((("kill", "store7"), "no part of this site"), (("up",), "has a site already"),

@@ -1,4 +1,4 @@
-"""A site: N Dovecot mailstores and a Kafka cluster on loopback addresses, remembered in DIR/site.json.
+"""A site: N Dovecot mailstores, a Kafka cluster and, if bodies live there, an S3 server on loopback addresses, remembered in DIR/site.json.
 
 Site.up makes one, Site.load finds one again from another process; the program tests/support/site is this class's shell.
 Several sites may live side by side. The machine's own Dovecot configuration is neither read nor changed.
@@ -15,7 +15,7 @@ import stat
 import subprocess
 import tempfile
 
-from . import kafka, processes, replica
+from . import kafka, processes, replica, s3
 from .ports import free_addresses, free_port
 from .store import AGENT_USER, MAIL_USER, PORTS, Store
 from .waiting import wait_until
@@ -41,6 +41,7 @@ class Site:
         self.facts = facts
         self.stores = [Store(**saved) for saved in facts["stores"]]
         self.brokers = [kafka.Broker(**saved) for saved in facts["brokers"]]
+        self.s3 = s3.Server(**facts["s3"]) if facts.get("s3") else None
 
     # --- making and finding ---
 
@@ -51,6 +52,8 @@ class Site:
         folder = _checked_folder(folder, stores, driver, bodies, replica)
         brokers = brokers if replica else 0
         class_path, options = kafka.prepare() if brokers else ("", [])
+        if bodies == "s3":
+            s3.prepare()
         for user in (MAIL_USER, AGENT_USER):
             _ensure_user(user)
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +70,8 @@ class Site:
         for number in range(1, brokers + 1):
             address, controller = free_addresses("127.0.0.1", 2, taken)
             site.brokers.append(kafka.Broker(f"broker{number}", folder / f"broker{number}", address, controller, number))
+        if bodies == "s3":
+            site.s3 = s3.Server.new(folder / "s3", taken=taken)
         site.save()
         try:
             site._make(settings or {}, extra)
@@ -87,6 +92,7 @@ class Site:
     def save(self):
         self.facts["stores"] = [store.saved() for store in self.stores]
         self.facts["brokers"] = [broker.saved() for broker in self.brokers]
+        self.facts["s3"] = self.s3 and self.s3.saved()
         part = self.folder / "site.json.part"
         part.write_text(json.dumps(self.facts, indent=1))
         part.rename(self.folder / "site.json")
@@ -96,9 +102,7 @@ class Site:
         users = self.folder / "users"
         users.write_text("".join(f"{user}:{{PLAIN}}{self.password}:{mail.pw_uid}:{mail.pw_gid}::::\n" for user in self.users()))
         _private(users, pwd.getpwnam("dovecot"))
-        blobs = self.folder / "blobs"
-        blobs.mkdir()
-        _private(blobs, mail, 0o700)
+        bodies = self._make_bodies(mail)
         key = self.folder / "replica.key"
         key.write_text(f"name {secrets.token_hex(32)}\nkey 1 {secrets.token_hex(32)}\nactive 1\n")
         _private(key, agent)
@@ -108,7 +112,7 @@ class Site:
         for broker in self.brokers:
             broker.start(self.facts["class_path"], self.facts["java_options"])
         for store in self.stores:
-            store.configure(users, {**self._plugin_settings(store, blobs, key), **settings}, extra)
+            store.configure(users, {**self._plugin_settings(store, bodies[store.name], key), **settings}, extra)
         for broker in self.brokers:
             broker.wait_ready()
         self.save()
@@ -120,10 +124,22 @@ class Site:
             wait_until(lambda store=store: replica.living(store) >= {other.name for other in replicas}, 120,
                        f"{store.name} hears every store")
 
-    def _plugin_settings(self, store, blobs, key):
+    def _make_bodies(self, mail):
+        """{store: where its cbox finds all bodies}; on S3 each store has credentials of its own, at first of the same user."""
+        if not self.s3:
+            blobs = self.folder / "blobs"
+            blobs.mkdir()
+            _private(blobs, mail, 0o700)
+            return {store.name: f"posix:prefix={blobs}/" for store in self.stores}
+        self.s3.start()
+        self.s3.make_owner_and_bucket()
+        return {store.name: self.s3.location(s3.write_credentials(self.s3.folder / f"{store.name}.credentials", *self.s3.owner, mail))
+                for store in self.stores}
+
+    def _plugin_settings(self, store, bodies, key):
         values = {}
         if store.driver == "cbox":
-            values["cbox_blobs"] = f"posix:prefix={blobs}/"
+            values["cbox_blobs"] = bodies
         if store.replica:
             values |= {
                 "replica_mailstore": store.name,
@@ -139,10 +155,10 @@ class Site:
     # --- parts and accounts ---
 
     def parts(self):
-        return [*self.stores, *self.brokers]
+        return [*self.stores, *self.brokers, *([self.s3] if self.s3 else [])]
 
     def part(self, name):
-        """A store by its name or its first word (store1), a broker by its name."""
+        """A store by its name or its first word (store1), a broker or the S3 server by its name."""
         for part in self.parts():
             if name in (part.name, part.name.split(".")[0]):
                 return part
@@ -228,7 +244,7 @@ class Site:
                         for broker in self.brokers],
             "accounts": self.facts["accounts"],
             "dir": str(self.folder),
-        }
+        } | ({"s3": self.s3.describe()} if self.s3 else {})
 
     def __enter__(self):
         return self
@@ -243,8 +259,8 @@ def _checked_folder(folder, stores, driver, bodies, replica):
         raise SiteError("a site is made by root: Dovecot's master needs it")
     if replica and driver != "cbox":
         raise SiteError(f"--driver {driver} cannot have --replica on: only cbox has the commit that the replica needs")
-    if bodies != "posix":
-        raise SiteError(f"--bodies {bodies} is not there yet: posix is")
+    if bodies == "s3" and driver != "cbox":
+        raise SiteError(f"--driver {driver} cannot have --bodies s3: only cbox keeps bodies apart")
     if not 1 <= stores <= 50:
         raise SiteError("--stores is a number from 1 to 50")
     if (folder / "site.json").exists():

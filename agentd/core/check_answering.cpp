@@ -85,9 +85,10 @@ void CheckAnswering::next_stage() {
         stage_ = Stage::awaiting_sources;
         return begin_probing();
     }
+    std::set<std::string> probed; // accounts of one user and one blob store are shown by one probe: each costs an fsync
     for (size_t i = 0; i < answer_.items.size(); i++)
-        if (answer_.items[i].problem.empty())
-            probes_.push_back({answer_.items[i].account, to_hex(random_bytes(16)), to_hex(random_bytes(16)), i});
+        if (auto &item = answer_.items[i]; item.problem.empty() && probed.insert(item.facts).second)
+            probes_.push_back({item.account, to_hex(random_bytes(16)), to_hex(random_bytes(16)), i});
     stage_ = Stage::probing;
     fill(probes_.size());
 }
@@ -173,15 +174,16 @@ std::string CheckAnswering::judge(size_t item, const Reply &reply) const {
 
 void CheckAnswering::probe_written(size_t item, const Reply &reply) {
     auto &of = answer_.items[probes_[item].item];
-    if (reply.verdict != Verdict::applied) {
+    if (reply.verdict != Verdict::applied)
         of.problem = of.account + ": " + context_.self() + " cannot write to its blob store: " + reply.text;
-        return;
-    }
-    auto found = start(of.account);
+}
+
+void CheckAnswering::name_start(CheckAnswer::Item &item) const {
+    auto found = start(item.account);
     if (found)
-        of.start = *found;
+        item.start = *found;
     else
-        of.problem = of.account + ": " + context_.self() + " cannot name a start: " + found.error().message;
+        item.problem = item.account + ": " + context_.self() + " cannot name a start: " + found.error().message;
 }
 
 Result<EpochPlace> CheckAnswering::start(const std::string &account) const {
@@ -191,6 +193,8 @@ Result<EpochPlace> CheckAnswering::start(const std::string &account) const {
 }
 
 void CheckAnswering::publish() {
+    for (auto &item : answer_.items)
+        if (!target_ && item.problem.empty()) name_start(item);
     for (auto &probe : probes_)
         answer_.probe += probe.account + "\t" + probe.name + "\t" + probe.content + "\n";
     stage_ = Stage::answered;

@@ -1,6 +1,7 @@
 // What a store that an operation `set` names finds out about the accounts, and answers once: a source its facts, a blob
 // written as a probe, and the start; the destination its facts and what it read of the probes, after all sources have
-// answered. Bounded: at most `window` accounts are at the workers. Internal to agentd/core/operations.
+// answered. One account is probed for all that have the same facts. Bounded: at most `window` accounts are at the
+// workers. Internal to agentd/core/operations.
 #pragma once
 #include "agentd/core/operation_context.hpp"
 #include <deque>
@@ -33,6 +34,7 @@ private:
     void inspected(size_t item, const Reply &);
     std::string judge(size_t item, const Reply &) const;
     void probe_written(size_t item, const Reply &);
+    void name_start(CheckAnswer::Item &) const;
     void begin_probing();
     void fill(size_t count);
     std::set<std::string> sources() const;

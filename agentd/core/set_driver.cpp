@@ -65,7 +65,7 @@ private:
 };
 
 void SetDriver::check(Time now) {
-    constexpr std::chrono::milliseconds for_an_account{20}; // two requests to a worker and one to the blob store
+    constexpr std::chrono::milliseconds for_an_account{50}; // a userdb lookup and a mailbox list, from a cold disk
     named_ = {target()};
     for (auto &item : items_)
         named_.insert(source_for_set(context_.control, item.key, operation_));

@@ -213,6 +213,16 @@ TEST_F(OperationsTest, TheBlobStoreMustBeTheSame) {
     EXPECT_EQ(set(s1, "s2", 1, {"a@x"}), "failed: nothing was done: a@x: s1 cannot name a start: the brokers are away");
 }
 
+TEST_F(OperationsTest, AccountsOfTheSameUserAndBlobStoreShareAProbe) {
+    AccountFacts other;
+    other.exists = true;
+    other.user = "c@x";
+    other.uid = other.gid = "5001";
+    s1.facts["c@x"] = s2.facts["c@x"] = other;
+    EXPECT_EQ(set(s1, "s2", 1, {"a@x", "b@x", "c@x"}), "initialisation is complete: 3 accounts on s2");
+    EXPECT_EQ(world.blobs.size(), 2u);
+}
+
 TEST_F(OperationsTest, AStoreThatDoesNotAnswerIsNamed) {
     s2.mute_worker = true;
     EXPECT_EQ(set(s1, "s2", 1, {"a@x"}), "failed: nothing was done: store s2 did not answer the checks in time");

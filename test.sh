@@ -101,6 +101,7 @@ fuzz() { step "fuzz" tests/fuzz/run.sh "$fuzz_seconds"; }
 live() {
   build || return
   step "install into this machine's Dovecot" cmake --install build/release --component programs || return
+  step "S3 server, built once" env PYTHONPATH=tests python3 -m support.s3 || return
   local names
   names=$(IFS='|'; echo "$*")
   tests live build/release -L live -j "${LIVE_JOBS:-1}" ${names:+-R "^live\.($names)\$"}

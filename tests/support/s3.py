@@ -201,3 +201,7 @@ class Server:
         access, secret = self.root
         _run(f"administer {self.name}", prepare(), "admin", "--region", REGION, "--endpoint-url", f"{self._scheme}://{self.admin}",
              "--allow-insecure", *command, ADMIN_ACCESS_KEY=access, ADMIN_SECRET_KEY=secret)
+
+
+if __name__ == "__main__":
+    print(prepare())

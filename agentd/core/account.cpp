@@ -231,10 +231,12 @@ void Account::demote(Time) {
     read_on(*unsettled); // the fence is read again
 }
 
+// Every listed epoch is walked through, also one that never had an OPEN: its place has the later fence. So an epoch
+// that was active is never passed over, whatever fence was read: the OPEN behind it names what is missing.
 void Account::cross_if_fenced() {
     if (!reader_ || ship_ || reader_->fenced_by() == 0) return;
-    auto next = std::find_if(record_.places.begin(), record_.places.end(),
-                             [&](auto &p) { return p.epoch >= reader_->fenced_by(); });
+    auto next =
+        std::find_if(record_.places.begin(), record_.places.end(), [&](auto &p) { return p.epoch > reader_->epoch(); });
     if (next == record_.places.end()) return; // the control log will name it
     if (!crossed_) crossed_ = Crossed{reader_->place(), next_offset_};
     crossed_epoch_ = next->epoch;

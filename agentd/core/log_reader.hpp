@@ -35,8 +35,8 @@ public:
     uint64_t epoch() const { return epoch_; } // the one that is read or awaited here
     bool opened() const { return opened_; }
     const Place &place() const { return place_; }
-    // The fence that closed the current epoch here: the first above it; 0 if none. The epoch to go on with is this one,
-    // or the first above it that the control log lists; a higher fence behind it must not make a slow reader skip one.
+    // The fence that closed the current epoch here: the first above it; 0 if none. The epoch to go on with is the next
+    // one that the control log lists.
     uint64_t fenced_by() const { return fence_; }
 
 private:

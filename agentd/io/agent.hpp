@@ -5,6 +5,7 @@
 #include "agentd/core/account.hpp"
 #include "agentd/core/control.hpp"
 #include "agentd/core/operations.hpp"
+#include "agentd/core/place_reading.hpp"
 #include "agentd/io/loop.hpp"
 #include "agentd/io/worker_pool.hpp"
 #include "agentd/kafka/kafka.hpp"
@@ -41,15 +42,11 @@ public:
 
 private:
     struct PlaceReader {
-        int64_t next_offset = 0;  // of the record to read next
-        int64_t highest = -1;     // that was ever read
-        int64_t caught_up_at = 0; // where the log ended when this agent began with it
-        bool running = false, outage = false, moving = false;
-        std::map<AccountKey, int64_t> asked; // from where; they are fed nothing before the reader stands there
-        std::set<AccountKey> waiting;        // to be told that it is caught up
-        std::map<AccountKey, Time> busy;     // reading waits for them
-        int64_t stored = -1;                 // as the state has it
-        std::string problem, named;          // of reading it; as it stands in the log
+        PlaceReading reading;
+        bool outage = false, moving = false;
+        std::map<AccountKey, Time> busy; // reading waits for them
+        int64_t stored = -1;             // as the state has it
+        std::string problem, named;      // of reading it; as it stands in the log
         Time quarantine_named{};
         size_t quarantined = 0; // since then
     };
@@ -99,6 +96,7 @@ private:
     // --- AccountHost
     void read_from(const AccountKey &, const Place &, int64_t offset) override;
     void move_reader(const Place &);
+    void out_of_range(const AccountKey &, const Place &, int64_t offset, int64_t first, int64_t end);
     Result<std::pair<int64_t, int64_t>> range_of(const Place &);
     Result<int64_t> end_of(const Place &);
     int64_t stored_offset(const Place &);

@@ -175,7 +175,8 @@ void Agent::heartbeat(Time) {
         beat.accounts_destination += account->follow() != nullptr;
     }
     for (auto &[place, reader] : places_)
-        if (place.topic == own_topic && reader.highest >= 0) beat.acknowledged.emplace_back(place, reader.highest);
+        if (place.topic == own_topic && reader.reading.highest() >= 0)
+            beat.acknowledged.emplace_back(place, reader.reading.highest());
     publish(heartbeat_key(store_hash(options_.ring, store())), beat);
 }
 
@@ -246,7 +247,7 @@ Number Agent::applied(const std::string &name) const {
 }
 int64_t Agent::read_to(const Place &place) const {
     auto found = places_.find(place);
-    return found == places_.end() ? 0 : found->second.next_offset;
+    return found == places_.end() ? 0 : found->second.reading.next_offset();
 }
 bool Agent::open_read(const std::string &name, uint64_t epoch) const {
     auto *account = find(name);
@@ -281,8 +282,8 @@ void Agent::flush(std::function<void(bool)> done) {
             writes->push_back({"a/" + std::string(key.view()), value});
     }
     for (auto &[place, reader] : places_)
-        if (reader.running && reader.next_offset != reader.stored)
-            writes->push_back({"p/" + name_of(place), std::to_string(reader.next_offset)});
+        if (reader.reading.running() && reader.reading.next_offset() != reader.stored)
+            writes->push_back({"p/" + name_of(place), std::to_string(reader.reading.next_offset())});
     if (!writes->empty()) writes->push_back({"c/end", std::to_string(control_next_)});
     auto finish = [this, waiters, writes, touched](bool flushed) {
         auto written = flushed && !writes->empty() ? state_->write(*writes) : Result<void>();

@@ -51,13 +51,12 @@ void Agent::on_control(Time now, const Message &message) {
 
 void Agent::on_record(Time now, const Message &message) {
     auto &reader = places_[message.place];
-    reader.next_offset = message.offset + 1;
-    reader.highest = std::max(reader.highest, message.offset);
+    reader.reading.read(message.offset);
     reader.problem.clear();
     reader.named.clear();
     if (reader.outage) set_outage(now, message.place, false);
     auto header = peek(message.value);
-    Account *account = header && !reader.asked.contains(header->account) ? find(header->account) : nullptr;
+    Account *account = header && reader.reading.feeds(header->account) ? find(header->account) : nullptr;
     if (account) {
         auto opened = open(options_.ring, message.value);
         auto record = opened ? decode<Record>(opened->plaintext) : Result<Record>(opened.error());
@@ -91,10 +90,7 @@ void Agent::quarantine(Time now, PlaceReader &reader, const std::string &line) {
 }
 
 void Agent::check_caught_up(const Place &place) {
-    auto &reader = places_[place];
-    if (reader.waiting.empty() || !reader.running || reader.next_offset < reader.caught_up_at) return;
-    auto waiting = std::exchange(reader.waiting, {});
-    for (auto &key : waiting)
+    for (auto &key : places_[place].reading.take_caught_up())
         if (auto *account = find(key)) account->caught_up(now_(), place), awake(key);
 }
 
@@ -108,8 +104,8 @@ Result<std::pair<int64_t, int64_t>> Agent::range_of(const Place &place) {
 
 // Nothing that is produced from now on stands before it.
 Result<int64_t> Agent::end_of(const Place &place) {
-    if (auto found = places_.find(place); found != places_.end() && found->second.running)
-        return found->second.highest + 1;
+    if (auto found = places_.find(place); found != places_.end() && found->second.reading.running())
+        return found->second.reading.highest() + 1;
     auto range = range_of(place);
     if (!range) return range.error();
     return range->second;
@@ -124,52 +120,45 @@ int64_t Agent::stored_offset(const Place &place) {
 
 void Agent::read_from(const AccountKey &key, const Place &place, int64_t offset) {
     auto &reader = places_[place];
-    reader.waiting.insert(key);
-    reader.asked[key] = offset;
+    reader.reading.ask(key, offset);
     if (!std::exchange(reader.moving, true)) loop_.post([this, place] { move_reader(place); });
 }
 
-// One move for all who ask together. What others read again is void to them: it is numbered.
+// One move for all who ask together.
 void Agent::move_reader(const Place &place) {
     auto &reader = places_[place];
-    int64_t begin = reader.running ? reader.next_offset : std::numeric_limits<int64_t>::max();
-    bool moves = std::ranges::any_of(reader.asked, [&](auto &asked) { return asked.second < begin; });
-    if (moves) {
-        auto range = range_of(place);
-        if (!range) {
-            if (reader.problem != range.error().message)
-                log_(Level::warning, name_of(place) + ": " + range.error().message);
-            reader.problem = range.error().message;
-            return loop_.after(reassign_delay, [this, place] { move_reader(place); });
-        }
-        auto [first, end] = *range;
-        for (auto &[key, offset] : std::exchange(reader.asked, {})) {
-            if (offset >= first && offset <= end) {
-                begin = std::min(begin, offset);
-                continue;
-            }
-            reader.waiting.erase(key);
-            auto *account = find(key);
-            if (!account || account->reading() != place) continue;
-            account->unreadable(offset > end
-                                    ? "damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
-                                          ", but was known up to " + std::to_string(offset)
-                                    : "lost: Kafka keeps " + name_of(place) + " from offset " + std::to_string(first) +
-                                          " on, this store had it up to " + std::to_string(offset));
-            awake(key);
-        }
-        bool somebody = begin != std::numeric_limits<int64_t>::max();
-        if (somebody && (!reader.running || begin < reader.next_offset)) {
-            reader.caught_up_at = std::max(reader.caught_up_at, end);
-            reader.running = true;
-            reader.next_offset = begin;
-            kafka_->assign(place, begin, reading(place));
-            if (!reader.busy.empty()) kafka_->pause(place, true);
-        }
+    if (!reader.reading.must_move()) {
+        reader.moving = false;
+        reader.reading.stay();
+        return check_caught_up(place);
     }
-    reader.asked.clear();
+    auto range = range_of(place);
+    if (!range) {
+        if (reader.problem != range.error().message)
+            log_(Level::warning, name_of(place) + ": " + range.error().message);
+        reader.problem = range.error().message;
+        return loop_.after(reassign_delay, [this, place] { move_reader(place); });
+    }
     reader.moving = false;
+    auto [first, end] = *range;
+    auto move = reader.reading.move(first, end);
+    if (move.assign) {
+        kafka_->assign(place, reader.reading.next_offset(), reading(place));
+        if (!reader.busy.empty()) kafka_->pause(place, true);
+    }
+    for (auto &[key, offset] : move.out_of_range)
+        out_of_range(key, place, offset, first, end);
     check_caught_up(place);
+}
+
+void Agent::out_of_range(const AccountKey &key, const Place &place, int64_t offset, int64_t first, int64_t end) {
+    auto *account = find(key);
+    if (!account || account->reading() != place) return;
+    account->unreadable(offset > end ? "damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
+                                           ", but was known up to " + std::to_string(offset)
+                                     : "lost: Kafka keeps " + name_of(place) + " from offset " + std::to_string(first) +
+                                           " on, this store had it up to " + std::to_string(offset));
+    awake(key);
 }
 
 // Where this store acknowledges, each record counts at once; where it follows, some milliseconds are nothing.
@@ -178,9 +167,7 @@ Kafka::Reading Agent::reading(const Place &place) const {
 }
 
 void Agent::lost_place(const Place &place, const std::string &why) {
-    auto &reader = places_[place];
-    reader.running = false;
-    reader.waiting.clear();
+    places_[place].reading.stop();
     kafka_->unassign(place);
     for (auto &[key, account] : accounts_)
         if (account->reading() == place) account->unreadable(why), awake(key);
@@ -198,8 +185,8 @@ void Agent::on_place_error(const PlaceError &error) {
         auto &again = places_[place];
         again.problem.clear();
         if (place == control_place_) return kafka_->assign(place, control_next_);
-        if (!again.running) return;
-        kafka_->assign(place, again.next_offset);
+        if (!again.reading.running()) return;
+        kafka_->assign(place, again.reading.next_offset(), reading(place));
         if (!again.busy.empty()) kafka_->pause(place, true);
     });
 }

@@ -366,6 +366,20 @@ TEST_F(AccountTest, TwoFencesBeforeAnyOpen) {
     expect_equal();
 }
 
+// Whatever made it miss a fence: it may not take a later one for it and join the log behind what it lacks.
+TEST_F(AccountTest, WhoMissedAFenceDoesNotPassOverTheEpochBehindIt) {
+    begin();
+    Number before = b.account->position();
+    propose(a, a);
+    world.open(a.place(), 2, {1, before.sequence + 1}); // b missed a change, too
+    propose(b, a);
+    fence();
+    settle();
+    EXPECT_TRUE(b.logs("the log has a gap")) << to_string(b.account->position());
+    EXPECT_EQ(b.account->position(), before);
+    EXPECT_EQ(b.state().phase, DestinationPhase::stopped);
+}
+
 // b has read its own OPEN but not applied everything when the next fence comes.
 TEST_F(AccountTest, AFenceThatFindsASourceThatIsNotOpenYetLosesNothing) {
     begin();

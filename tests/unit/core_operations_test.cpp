@@ -494,6 +494,20 @@ TEST_F(OperationsTest, WhatAnotherDestinationHasMustBeHere) {
     EXPECT_EQ(promote(s1, "s2", {"a@x"}), "failed: nothing was done: a@x: damaged: others have 1/77, s2 only 1/0");
 }
 
+TEST_F(OperationsTest, ATargetThatHasNotReachedTheActiveEpochIsNotPromoted) {
+    ASSERT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
+    s1.kill();
+    ASSERT_EQ(promote(s2, "s2", {"a@x"}), "promotion is complete: s2 is the source of 1 account");
+    change(s2, "a@x", 3);
+    for (auto &entry : world.places[{"replica.changes.s1", 0}]) // what its reader missed, for whatever reason
+        if (entry.record.kind == RecordKind::fence) entry.account = world.key("b@x");
+    s1.start();
+    cluster.pass(10s);
+    EXPECT_EQ(promote(s2, "s1", {"a@x"}), "failed: nothing was done: a@x: damaged: others have 2/0, s1 only 1/0");
+    EXPECT_EQ(s2.control().account("a@x")->source, "s2");
+    expect_nothing_lost("a@x");
+}
+
 TEST_F(OperationsTest, ATargetThatComesBackLateLeavesTheCommand) {
     ASSERT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
     auto id = s1.operations().promote(world.now, "s2", "", {"a@x"}, false)->front();

@@ -93,9 +93,8 @@ void Store::follow(const AccountRecord &record) {
 }
 
 void Store::cross(Replica &replica, const AccountRecord &record) {
-    auto fence = replica.reader.fenced_by();
-    if (fence == 0) return;
-    auto next = std::ranges::find_if(record.places, [&](auto &place) { return place.epoch >= fence; });
+    if (replica.reader.fenced_by() == 0) return;
+    auto next = std::ranges::find_if(record.places, [&](auto &place) { return place.epoch > replica.reader.epoch(); });
     if (next == record.places.end()) return;
     replica.reader.cross({next->epoch, next->place});
     replica.crossed_epoch = next->epoch;

@@ -104,7 +104,7 @@ void Agent::demote(size_t fence_at) {
 
 void Agent::cross_if_ready() {
     if (!fence_ || !follow || !follow->idle()) return;
-    auto next = world_.control.places.lower_bound(reader->fenced_by());
+    auto next = world_.control.places.upper_bound(reader->epoch());
     if (next == world_.control.places.end()) return;
     cross(next->first);
 }

@@ -68,7 +68,7 @@ void Account::record(Time now, const AccountRecord &decided) {
 
 // Of this life as what it was; the control dir stays.
 void Account::forget() {
-    ship_open_ = caught_up_ = aside_ = asking_ = inspected_ = false;
+    ship_open_ = caught_up_ = aside_ = asking_ = inspected_ = storing_begun_ = has_begun_ = false;
     inspect_at_.reset();
     ship_.reset();
     follow_.reset();

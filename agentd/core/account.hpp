@@ -55,6 +55,7 @@ public:
     void restore(const StoredAccount &stored) { // before the first record(); the offset is filled in
         stored_ = stored;
         control_dir_ = stored.control_dir;
+        has_begun_ = !stored.position.none() && !stored.wants_everything;
     }
     void record(Time now, const AccountRecord &decided);
     void entry(Time now, const Entry &);
@@ -76,6 +77,10 @@ public:
     Follow *follow() const { return follow_.get(); }
 
     std::optional<StoredAccount> storable(); // none: nothing to keep (no role)
+    void stored();                           // what storable() gave last survives a restart
+    bool wants_flush() const;                // before it may count as complete
+    // As destination: what counts as complete is still so after a restart.
+    DestinationPhase phase() const;
     Place reading() const { return reader_ ? reader_->place() : Place{}; }
     Number position() const { return reader_ ? reader_->position() : Number{}; }
     int64_t next_offset() const {
@@ -139,6 +144,7 @@ private:
         int64_t offset;
     };
     std::optional<Crossed> crossed_;
+    bool storing_begun_ = false, has_begun_ = false; // with the lists, so that a restart does not begin anew; stored
     bool caught_up_ = false, ship_open_ = false, inspecting_ = false, inspected_ = false;
     bool aside_ = false, asking_ = false; // nothing is fed; the place's reader was asked, and has not come
     std::string stopped_, role_problem_;

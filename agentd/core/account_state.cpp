@@ -88,7 +88,21 @@ std::optional<StoredAccount> Account::storable() {
         if (follow_->phase() == DestinationPhase::stopped) stored.stopped = follow_->reason();
     }
     if (stored.position.none()) return std::nullopt;
+    storing_begun_ = !stored.wants_everything;
     return stored;
+}
+
+void Account::stored() {
+    if (storing_begun_ && !std::exchange(has_begun_, true)) unpublished_ = true;
+}
+
+bool Account::wants_flush() const {
+    return follow_ && follow_->phase() == DestinationPhase::complete && !has_begun_ && !control_dir_.mail_root.empty();
+}
+
+DestinationPhase Account::phase() const {
+    auto phase = follow_->phase();
+    return phase == DestinationPhase::complete && !has_begun_ ? DestinationPhase::initial : phase;
 }
 
 void Account::stored_position(StoredAccount &stored) const {
@@ -158,6 +172,7 @@ std::optional<DestinationState> Account::take_destination_state(Time now) {
     state.store = host_.store();
     state.version = record_.version;
     follow_->describe(state);
+    state.phase = phase();
     DestinationState same = state;
     same.position = published_.position;
     if (same == published_ && now - published_at_ < position_publish_interval) return std::nullopt;

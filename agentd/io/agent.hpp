@@ -147,6 +147,10 @@ private:
     void pause_busy(Time now, const Place &, PlaceReader &);
     void become_ready(Time now);
     void inspect_next();
+    // --- flushing (agent_flush.cpp)
+    struct FlushRound;
+    void flushed(FlushRound &, bool ok);
+    bool store_positions(const FlushRound &);
     // --- the sockets (agent_clients.cpp, control_socket.cpp, dict_socket.cpp)
     void open_client(std::shared_ptr<Connection>);
     void client_frame(ClientId, Client &, const ClientFrame &);
@@ -184,7 +188,7 @@ private:
     bool producer_dead_ = false, resend_ = false, bulk_paused_ = false, bulk_waits_ = false;
     bool control_is_read_ = false, ready_ = false, shutting_down_ = false, flushing_ = false;
     int64_t control_next_ = 0, control_end_ = 0;
-    Time query_again_at_{}, resend_at_{}, watch_at_{};
+    Time query_again_at_{}, resend_at_{}, watch_at_{}, flush_not_before_{};
     int lock_fd_ = -1;
     Time shut_down_at_{};
 

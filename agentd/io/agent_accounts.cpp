@@ -9,8 +9,8 @@ using namespace std::chrono_literals;
 namespace {
 constexpr auto ready_limit =
     2s; // after this an agent that cannot reach its log says so, instead of letting clients wait
-constexpr auto busy_limit = 5s; // then who is busy is set aside
-std::string name_of(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }
+constexpr auto busy_limit = 5s;     // then who is busy is set aside
+constexpr auto flush_pause = 500ms; // between flushes that accounts ask for
 } // namespace
 
 Account *Agent::find(const AccountKey &key) {
@@ -77,6 +77,7 @@ void Agent::tick() {
     if (!control_is_read_) return become_ready(now);
     produce_again(now);
     watch_outages(now);
+    bool wants_flush = false;
     auto awake = std::exchange(awake_, {});
     for (auto &key : awake) {
         auto *account = find(key);
@@ -87,7 +88,15 @@ void Agent::tick() {
             state_pending_.insert(key);
             publish(destination_key(key, store_hash(options_.ring, store())), *state);
         }
+        if (account->wants_flush()) {
+            wants_flush = true;
+            this->awake(key);
+        }
         if (waits || account->deadline() || account->has_unpublished()) awake_.insert(key);
+    }
+    if (wants_flush && now >= flush_not_before_) {
+        flush_not_before_ = now + flush_pause;
+        flush([](bool) {});
     }
     for (auto &[place, reader] : places_)
         if (!reader.busy.empty()) pause_busy(now, place, reader);
@@ -227,10 +236,9 @@ std::string Agent::promotion_problem(const std::string &name) const {
     auto *account = find(name);
     if (!account || (!account->follow() && !account->ship())) return "this store keeps no replica of it";
     if (account->ship()) return {};
-    auto *follow = account->follow();
-    if (follow->phase() == DestinationPhase::complete) return {};
-    return std::string(to_string(follow->phase())) +
-           (follow->reason().empty() ? ": the replica is not complete" : ": " + follow->reason());
+    if (account->phase() == DestinationPhase::complete) return {};
+    auto &reason = account->follow()->reason();
+    return std::string(to_string(account->phase())) + ": " + (reason.empty() ? "the replica is not complete" : reason);
 }
 
 bool Agent::fence_read(const std::string &name, uint64_t epoch) const {
@@ -258,60 +266,6 @@ void Agent::worker(const std::string &account, WorkerRequest request, bool origi
     workers_->ask(account, std::move(request), originate, [this, account, done = std::move(done)](const Reply &reply) {
         done(reply);
         awake(options_.ring.account_key(account));
-    });
-}
-
-// --- the flush: the indexes first, then the positions that speak of them ---
-
-void Agent::flush(std::function<void(bool)> done) {
-    flush_waiters_.push_back(std::move(done));
-    if (flushing_ || !control_is_read_) return;
-    flushing_ = true;
-    auto waiters = std::make_shared<std::vector<std::function<void(bool)>>>(std::exchange(flush_waiters_, {}));
-    auto writes = std::make_shared<std::vector<State::Write>>();
-    auto touched = std::make_shared<std::set<AccountKey>>(std::exchange(touched_, {}));
-    std::map<uint64_t, std::string> roots;
-    for (auto &key : *touched) {
-        auto *account = find(key);
-        if (!account) continue;
-        if (auto &dir = account->control_dir(); !dir.mail_root.empty()) roots.emplace(dir.device, dir.mail_root);
-        auto stored = account->storable();
-        std::string value = stored ? encode(*stored) : std::string();
-        auto last = stored_.find(key);
-        if (last == stored_.end() ? !value.empty() : last->second != value)
-            writes->push_back({"a/" + std::string(key.view()), value});
-    }
-    for (auto &[place, reader] : places_)
-        if (reader.reading.running() && reader.reading.next_offset() != reader.stored)
-            writes->push_back({"p/" + name_of(place), std::to_string(reader.reading.next_offset())});
-    if (!writes->empty()) writes->push_back({"c/end", std::to_string(control_next_)});
-    auto finish = [this, waiters, writes, touched](bool flushed) {
-        auto written = flushed && !writes->empty() ? state_->write(*writes) : Result<void>();
-        if (!written) log_(Level::error, written.error().message);
-        if (!flushed || !written) touched_.merge(*touched);
-        if (flushed && written)
-            for (auto &write : *writes) {
-                auto key = write.key[0] == 'a' ? AccountKey::from(write.key.data() + 2) : AccountKey{};
-                if (write.key[0] == 'a' && write.value.empty())
-                    stored_.erase(key);
-                else if (write.key[0] == 'a')
-                    stored_[key] = write.value;
-                else
-                    for (auto &[place, reader] : places_)
-                        if (write.key == "p/" + name_of(place)) reader.stored = std::stoll(write.value);
-            }
-        flushing_ = false;
-        for (auto &waiter : *waiters)
-            waiter(flushed && written);
-        if (!flush_waiters_.empty()) flush([](bool) {});
-    };
-    if (roots.empty() || writes->empty()) return loop_.post([finish] { finish(true); });
-    Flush request;
-    for (auto &[device, root] : roots)
-        request.mail_roots.push_back(root);
-    workers_->ask("", request, false, [this, finish](const Reply &reply) {
-        if (reply.verdict != Verdict::applied) log_(Level::warning, "flush: " + reply.text);
-        finish(reply.verdict == Verdict::applied);
     });
 }
 

@@ -111,13 +111,6 @@ Result<int64_t> Agent::end_of(const Place &place) {
     return range->second;
 }
 
-int64_t Agent::stored_offset(const Place &place) {
-    auto &reader = places_[place];
-    if (reader.stored < 0)
-        if (auto stored = state_->read("p/" + name_of(place))) reader.stored = std::stoll(*stored);
-    return std::max<int64_t>(reader.stored, 0);
-}
-
 void Agent::read_from(const AccountKey &key, const Place &place, int64_t offset) {
     auto &reader = places_[place];
     reader.reading.ask(key, offset);

@@ -108,6 +108,7 @@ public:
         disk = memory;
         stored_ = stored ? std::optional(encode(*stored)) : std::nullopt;
         places_ = offsets;
+        account->stored();
     }
     std::optional<StoredAccount> stored() const {
         if (!stored_) return {};

@@ -600,6 +600,40 @@ TEST_F(AccountTest, AnOpenSnapshotHoldsOnlyThisAccountsOffset) {
     expect_equal();
 }
 
+// Else a store that is promoted and killed before its first flush would begin its replica anew, with no source to take
+// it from.
+TEST_F(AccountTest, WhatCountsAsCompleteIsStillSoAfterARestart) {
+    begin();
+    EXPECT_EQ(b.account->phase(), DestinationPhase::initial);
+    EXPECT_EQ(b.account->take_state(world.now, nullptr)->phase, DestinationPhase::initial);
+    EXPECT_TRUE(b.account->wants_flush());
+    flush_checked(b);
+    EXPECT_FALSE(b.account->wants_flush());
+    EXPECT_EQ(b.account->take_state(world.now, nullptr)->phase, DestinationPhase::complete);
+    propose(b, a);
+    b.lose_power();
+    b.start();
+    EXPECT_EQ(b.account->phase(), DestinationPhase::complete);
+    fence();
+    open(b);
+    activate(b, a);
+    expect_equal();
+}
+
+TEST_F(AccountTest, WhatIsNamedAnewIsNotCompleteByWhatWasStoredBefore) {
+    begin();
+    flush_checked(b);
+    b.account->unreadable("for a test");
+    flush_checked(b);
+    decide(AccountState::active, "a", {"b"});
+    settle();
+    tell_wants(a, b);
+    ASSERT_EQ(b.state().phase, DestinationPhase::complete);
+    EXPECT_EQ(b.account->phase(), DestinationPhase::initial);
+    flush_checked(b);
+    EXPECT_EQ(b.account->phase(), DestinationPhase::complete);
+}
+
 TEST_F(AccountTest, ASourceSaysWhatItHasPastTheLogUntilItsSnapshotCounts) {
     begin();
     auto said = [&](const DestinationState *published) {

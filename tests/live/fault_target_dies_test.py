@@ -1,7 +1,5 @@
 #!/usr/bin/env python3
-"""The store that is to be the new source dies at any moment of a promotion, while the old one lives and acknowledges. Not part of the suite:
-where the target dies within seconds of its initialisation, the command may have to be given once more (docs/guarantees.md, known
-holes). Run it with PYTHONPATH=tests:tests/live."""
+"""The store that is to be the new source dies at any moment of a promotion, while the old one lives and acknowledges."""
 
 import random
 import threading

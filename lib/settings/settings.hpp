@@ -27,6 +27,7 @@ struct Settings {
     uint64_t snapshot_rate; // mails per second; 0 = as fast as it goes
     std::string agent_socket;
     std::string cbox_blobs;
+    std::chrono::milliseconds cbox_body_wait;
 };
 
 enum class SettingType : uint8_t {

@@ -112,6 +112,9 @@ constexpr std::array rows = {
     SettingRow{"cbox_blobs", text, "posix:prefix=%h/blobs/", 1, 4096, reload,
                "Where bodies are kept: a lib-fs driver and its arguments, the same on all stores that share accounts.",
                &S::cbox_blobs},
+    SettingRow{"cbox_body_wait", duration, "5s", 0, 60000, reload,
+               "How long one command waits, in all, for bodies that are not there yet, before it names them.",
+               &S::cbox_body_wait},
 };
 
 } // namespace

@@ -40,68 +40,6 @@ std::string cbox_blob_path(const Guid &account, const Guid &blob) {
     return to_hex(account) + "/" + hex.substr(0, 2) + "/" + hex;
 }
 
-// The stream's size, by reading it if nothing else tells. -1 on a read error.
-static int stream_size(struct istream *input, uoff_t *size_r) {
-    (void)i_stream_read(input); // opens it
-    if (input->stream_errno != 0) return -1;
-    int ret = i_stream_get_size(input, true, size_r);
-    if (ret != 0) return ret < 0 ? -1 : 0;
-    const unsigned char *data;
-    size_t size;
-    while (i_stream_read_more(input, &data, &size) > 0)
-        i_stream_skip(input, size);
-    *size_r = input->v_offset;
-    return input->stream_errno != 0 ? -1 : 0;
-}
-
-static int read_tail(struct istream *input, uoff_t blob_size, size_t size, std::string_view *tail_r) {
-    const unsigned char *data;
-    size_t available;
-    if (blob_size < size) {
-        *tail_r = {};
-        return 0;
-    }
-    i_stream_seek(input, blob_size - size);
-    if (i_stream_read_bytes(input, &data, &available, size) < 0 && input->stream_errno != 0) return -1;
-    *tail_r = {reinterpret_cast<const char *>(data), std::min(available, size)};
-    return 0;
-}
-
-static Result<CboxTrailer> read_trailer(struct istream *input) {
-    const auto failed = [input] { return Error{Code::retry, i_stream_get_error(input)}; };
-    uoff_t blob_size;
-    std::string_view tail;
-    if (stream_size(input, &blob_size) < 0 || read_tail(input, blob_size, cbox_trailer_end_size, &tail) < 0)
-        return failed();
-    auto size = cbox_trailer_size(tail);
-    if (!size) return size.error();
-    if (read_tail(input, blob_size, *size, &tail) < 0) return failed();
-    auto trailer = cbox_trailer_decode(tail);
-    if (trailer && trailer->body_size + *size != blob_size) return Error{Code::corrupt, "blob has another size"};
-    return trailer;
-}
-
-int cbox_blob_open(CboxStorage *storage, struct event *event, const Guid &blob, struct istream **body_r,
-                   CboxTrailer *trailer_r, std::string *error_r) {
-    std::string path = cbox_blob_path(storage->account_id, blob);
-    struct fs_file *file = fs_file_init_with_event(storage->fs, event, path.c_str(),
-                                                   int(FS_OPEN_MODE_READONLY) | int(FS_OPEN_FLAG_SEEKABLE));
-    struct istream *input = i_stream_create_fs_file(&file, IO_BLOCK_SIZE);
-    auto trailer = read_trailer(input);
-    if (!trailer) {
-        int err = input->stream_errno != 0 ? input->stream_errno : EIO;
-        *error_r = trailer.error().message;
-        i_stream_unref(&input);
-        errno = err;
-        return -1;
-    }
-    i_stream_seek(input, 0);
-    *body_r = i_stream_create_limit(input, trailer->body_size);
-    i_stream_unref(&input);
-    *trailer_r = std::move(*trailer);
-    return 0;
-}
-
 void cbox_blob_delete(CboxStorage *storage, struct event *event, const Guid &blob) {
     std::string path = cbox_blob_path(storage->account_id, blob);
     struct fs_file *file = fs_file_init_with_event(storage->fs, event, path.c_str(), FS_OPEN_MODE_READONLY);

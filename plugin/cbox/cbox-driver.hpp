@@ -10,23 +10,34 @@ namespace replica {
 struct CboxStorageInside {
     CboxStorage outside; // first: what others see
     const char *mail_root;
+    unsigned body_wait_ms; // for bodies that are not there, in one transaction
 };
-inline const char *cbox_storage_root(struct mail_storage *storage) {
-    return reinterpret_cast<CboxStorageInside *>(storage)->mail_root;
+inline CboxStorageInside *cbox_storage_inside(struct mail_storage *storage) {
+    return reinterpret_cast<CboxStorageInside *>(storage);
 }
+inline const char *cbox_storage_root(struct mail_storage *storage) { return cbox_storage_inside(storage)->mail_root; }
 
 // --- blobs ---
 
 Guid cbox_blob_new();
 std::string cbox_blob_path(const Guid &account, const Guid &blob);
-// Body stream without the trailer. -1: errno and error_r say why.
-int cbox_blob_open(CboxStorage *storage, struct event *event, const Guid &blob, struct istream **body_r,
-                   CboxTrailer *trailer_r, std::string *error_r);
 // Best effort; logs.
 void cbox_blob_delete(CboxStorage *storage, struct event *event, const Guid &blob);
 // On a posix file system: makes the name durable too. `path` is the file's full path, or null if not known.
 int cbox_blob_sync_directories(CboxStorage *storage, const char *path);
 extern const struct hash_method cbox_crc32_method;
+
+// --- bodies, cbox-body.cpp ---
+
+struct CboxBody {
+    struct istream *input = nullptr; // without the trailer
+    CboxTrailer trailer;
+};
+struct fs_file *cbox_body_file(CboxStorage *storage, struct event *event, const Guid &blob, unsigned more_flags);
+// Consumes the file, which may have been prefetched. `gone`: missing; `corrupt`: damaged, or not all there yet;
+// `denied`: another account's or message's; `retry`: it could not be read.
+Result<CboxBody> cbox_body_open(CboxStorage *storage, const CboxRecord &record, struct fs_file **file);
+const char *cbox_body_trouble(const Error &error); // missing, damaged, foreign, unreadable
 
 // --- mails being saved ---
 
@@ -66,6 +77,7 @@ struct CboxTransaction {
     struct mailbox_transaction_context t; // first; freed by Dovecot
     std::vector<Attribute> *attributes;   // set in this transaction, null if none
     CboxRun *run;                         // while the sequence is under way
+    unsigned waited_ms;                   // for bodies
 };
 inline CboxTransaction *cbox_transaction(struct mailbox_transaction_context *t) {
     return reinterpret_cast<CboxTransaction *>(t);
@@ -136,6 +148,8 @@ unsigned cbox_uidvalidity_next(struct mailbox_list *list);
 
 struct mailbox *cbox_mailbox_alloc(struct mail_storage *storage, struct mailbox_list *list, const char *vname,
                                    enum mailbox_flags flags);
+struct mail *cbox_mail_alloc(struct mailbox_transaction_context *t, enum mail_fetch_field wanted_fields,
+                             struct mailbox_header_lookup_ctx *wanted_headers);
 extern const struct mail_vfuncs cbox_mail_vfuncs;
 
 } // namespace replica

@@ -2,7 +2,29 @@
 
 namespace replica {
 
-static struct index_mail *index_mail_of(struct mail *mail) { return reinterpret_cast<struct index_mail *>(mail); }
+// Dovecot's mail and what we keep of its body meanwhile. Allocated as zeros.
+struct CboxMail {
+    struct index_mail mail;     // first
+    struct fs_file *prefetched; // its reading has begun
+    const char *trouble;        // with its body, once that was tried
+};
+
+static CboxMail *cbox_mail(struct mail *mail) { return reinterpret_cast<CboxMail *>(mail); }
+static struct index_mail *index_mail_of(struct mail *mail) { return &cbox_mail(mail)->mail; }
+
+struct mail *cbox_mail_alloc(struct mailbox_transaction_context *t, enum mail_fetch_field wanted_fields,
+                             struct mailbox_header_lookup_ctx *wanted_headers) {
+    pool_t pool = pool_alloconly_create("cbox mail", 2048);
+    auto *mail = p_new(pool, CboxMail, 1);
+    index_mail_init(&mail->mail, t, wanted_fields, wanted_headers, pool, nullptr);
+    return &mail->mail.mail.mail;
+}
+
+static void mail_closed(struct mail *mail) {
+    index_mail_close(mail);
+    fs_file_deinit(&cbox_mail(mail)->prefetched);
+    cbox_mail(mail)->trouble = nullptr;
+}
 
 // The transaction's own view shows a mail that is being saved too.
 static int record_of(struct mail *mail, CboxRecord *record_r) {
@@ -59,27 +81,71 @@ static int get_physical_size(struct mail *mail, uoff_t *size_r) {
     return 0;
 }
 
-static void set_open_error(struct mail *mail, const CboxRecord &record, int err, const std::string &error) {
+// --- the body ---
+
+static bool is_gone(struct mail *mail) {
     mail_index_refresh(mail->box->index);
-    if (mail_index_is_expunged(mail->transaction->view, mail->seq)) {
-        mail_set_expunged(mail);
-        return;
+    return mail_index_is_expunged(mail->transaction->view, mail->seq);
+}
+
+// A store whose directory or bucket lags behind may have the body a moment later. All waits of a transaction together
+// are bounded, and nothing is locked meanwhile.
+static Result<CboxBody> open_patiently(struct mail *mail, const CboxRecord &record) {
+    auto *storage = cbox_storage(mail->box->storage);
+    auto *t = cbox_transaction(mail->transaction);
+    const unsigned wait_ms = cbox_storage_inside(mail->box->storage)->body_wait_ms;
+    struct fs_file *file = cbox_mail(mail)->prefetched;
+    cbox_mail(mail)->prefetched = nullptr;
+    for (unsigned pause_ms = 20;; pause_ms = std::min(pause_ms * 2, 500u)) {
+        if (file == nullptr) file = cbox_body_file(storage, mail_event(mail), Guid::from(record.blob), 0);
+        auto body = cbox_body_open(storage, record, &file);
+        if (body || (body.error().code != Code::gone && body.error().code != Code::corrupt)) return body;
+        if (t->waited_ms >= wait_ms || is_gone(mail)) return body;
+        pause_ms = std::min(pause_ms, wait_ms - t->waited_ms);
+        t->waited_ms += pause_ms;
+        if (!i_sleep_intr_msecs(pause_ms)) return body;
     }
-    errno = err;
-    mail_set_critical(mail, "cbox: blob %s cannot be read: %s", to_hex(Guid::from(record.blob)).c_str(), error.c_str());
+}
+
+// A temporary error of this mail alone. Dovecot asks for the same stream more than once: it is logged and counted the
+// first time.
+static void set_body_error(struct mail *mail, const CboxRecord &record, const Error &error) {
+    const auto *owner = mail->box->list->ns->owner;
+    const std::string blob = to_hex(Guid::from(record.blob));
+    const char *trouble = cbox_body_trouble(error);
+    e_error(event_create_passthrough(mail_event(mail))
+                ->set_name("cbox_body_unavailable")
+                ->add_str("reason", trouble)
+                ->add_str("blob", blob.c_str())
+                ->event(),
+            "cbox: body is %s: account %s, blob %s: %s", trouble,
+            owner == nullptr ? cbox_storage_root(mail->box->storage) : owner->username, blob.c_str(),
+            error.message.c_str());
+    cbox_mail(mail)->trouble = trouble;
+}
+
+static int fail_body(struct mail *mail) {
+    mail_storage_set_error(mail->box->storage, MAIL_ERROR_TEMP,
+                           t_strdup_printf("The body of the mail with UID %u in %s is %s for now", mail->uid,
+                                           mailbox_get_vname(mail->box), cbox_mail(mail)->trouble));
+    return -1;
 }
 
 static int open_stream(struct mail *mail, struct istream **stream_r) {
     CboxRecord record;
-    CboxTrailer trailer;
-    std::string error;
     if (!mail_stream_access_start(mail) || record_of(mail, &record) < 0) return -1;
+    if (cbox_mail(mail)->trouble != nullptr) return fail_body(mail);
     mail->transaction->stats.open_lookup_count++;
-    if (cbox_blob_open(cbox_storage(mail->box->storage), mail_event(mail), Guid::from(record.blob), stream_r, &trailer,
-                       &error) < 0) {
-        set_open_error(mail, record, errno, error);
-        return -1;
+    auto body = open_patiently(mail, record);
+    if (!body) {
+        if (is_gone(mail)) {
+            mail_set_expunged(mail);
+            return -1;
+        }
+        set_body_error(mail, record, body.error());
+        return fail_body(mail);
     }
+    *stream_r = body->input;
     auto &v = reinterpret_cast<struct mail_private *>(mail)->v;
     if (v.istream_opened == nullptr || v.istream_opened(mail, stream_r) == 0) return 0;
     i_stream_unref(stream_r);
@@ -98,19 +164,21 @@ static int get_stream(struct mail *mail, bool, struct message_size *hdr_size, st
     return index_mail_init_stream(imail, hdr_size, body_size, stream_r);
 }
 
+// --- POP3 ---
+
 int cbox_pop3_uidl(struct mailbox *box, const CboxRecord &record, std::string *uidl_r) {
     uidl_r->clear();
     if ((record.flags & cbox_record_pop3_uidl) == 0) return 0;
-    CboxTrailer trailer;
-    std::string error;
-    struct istream *input;
-    if (cbox_blob_open(cbox_storage(box->storage), box->event, Guid::from(record.blob), &input, &trailer, &error) < 0) {
+    auto *storage = cbox_storage(box->storage);
+    struct fs_file *file = cbox_body_file(storage, box->event, Guid::from(record.blob), 0);
+    auto body = cbox_body_open(storage, record, &file);
+    if (!body) {
         mailbox_set_critical(box, "cbox: POP3 UIDL of blob %s cannot be read: %s",
-                             to_hex(Guid::from(record.blob)).c_str(), error.c_str());
+                             to_hex(Guid::from(record.blob)).c_str(), body.error().message.c_str());
         return -1;
     }
-    i_stream_unref(&input);
-    *uidl_r = trailer.pop3_uidl;
+    i_stream_unref(&body->input);
+    *uidl_r = body->trailer.pop3_uidl;
     return 0;
 }
 
@@ -160,7 +228,7 @@ static int get_special(struct mail *mail, enum mail_fetch_field field, const cha
 }
 
 const struct mail_vfuncs cbox_mail_vfuncs = {
-    .close = index_mail_close,
+    .close = mail_closed,
     .free = index_mail_free,
     .set_seq = index_mail_set_seq,
     .set_uid = index_mail_set_uid,

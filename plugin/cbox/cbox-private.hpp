@@ -3,7 +3,8 @@
 //   cbox-plugin.cpp     the module: init, deinit, the storage class
 //   cbox-storage.cpp    storage: settings, account id, the file system of the bodies
 //   cbox-mailbox.cpp    mailbox: open, create, update, header and record extensions
-//   cbox-blob.cpp       blobs: name, trailer, write, read
+//   cbox-blob.cpp       blobs: name, write, delete
+//   cbox-body.cpp       bodies: read, and judged by their trailers
 //   cbox-mail.cpp       mail: dates, sizes, stream, GUID, POP3 UIDL
 //   cbox-save.cpp       save and copy: body first, then the index record
 //   cbox-attribute.cpp  METADATA: held back until the change counts

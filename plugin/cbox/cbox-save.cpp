@@ -167,6 +167,13 @@ void cbox_save_cancel(struct mail_save_context *ctx) {
     (void)cbox_save_finish(ctx);
 }
 
+static bool gives_other_guid(const struct mail_save_data &data, const CboxRecord &record) {
+    guid_128_t guid;
+    if (data.guid == nullptr) return false;
+    mail_generate_guid_128_hash(data.guid, guid);
+    return memcmp(guid, record.guid, sizeof(guid)) != 0;
+}
+
 // A copy inside an account, over the same bodies, is one more record of the same blob. 0: not possible so.
 static int copy_by_reference(CboxSave *save, struct mail *mail) {
     auto &ctx = save->ctx;
@@ -174,7 +181,7 @@ static int copy_by_reference(CboxSave *save, struct mail *mail) {
     if (!cbox_is(mail->box->storage) || !mail_storage_copy_can_use_hardlink(mail->box, box)) return 0;
     const auto *from = cbox_storage(mail->box->storage), *to = cbox_storage(box->storage);
     if (from->account_id != to->account_id || strcmp(from->fs_settings, to->fs_settings) != 0) return 0;
-    // A POP3 UIDL of its own stands in the blob, so it takes a blob of its own.
+    // A POP3 UIDL or a GUID of its own stands in the blob, so it takes a blob of its own.
     if (ctx.data.pop3_uidl != nullptr) return 0;
 
     CboxRecord record;
@@ -183,10 +190,10 @@ static int copy_by_reference(CboxSave *save, struct mail *mail) {
         mail_set_expunged(mail);
         return -1;
     }
+    if (gives_other_guid(ctx.data, record)) return 0;
     if (cbox_pop3_uidl(mail->box, record, &uidl) < 0 || mail_save_copy_default_metadata(&ctx, mail) < 0) return -1;
 
     append_to_index(save);
-    if (ctx.data.guid != nullptr) mail_generate_guid_128_hash(ctx.data.guid, record.guid);
     record.received = static_cast<uint32_t>(ctx.data.received_date);
     record.saved = static_cast<uint32_t>(ctx.data.save_date != (time_t)-1 ? ctx.data.save_date : ioloop_time);
     if (ctx.data.pop3_order != 0) record.pop3_order = ctx.data.pop3_order;

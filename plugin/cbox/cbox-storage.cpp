@@ -1,3 +1,4 @@
+#include "lib/settings/settings.hpp"
 #include "plugin/cbox/cbox-driver.hpp"
 
 namespace replica {
@@ -19,11 +20,21 @@ static Guid account_id(const char *name) {
     return Guid::from(digest);
 }
 
+// Ours alone: what else may be wrong is for those whose it is.
+static Result<Settings> settings_of(struct mail_user *user) {
+    std::map<std::string, std::string> raw;
+    for (const SettingRow &row : setting_rows())
+        if (const char *text; std::string_view(row.name).starts_with("cbox_") &&
+                              (text = compat_setting(user, row.name)) != nullptr && *text != '\0')
+            raw.emplace(row.name, text);
+    return parse_settings(raw);
+}
+
 static int storage_create(struct mail_storage *storage, struct mail_namespace *ns, const char **error_r) {
     auto *cbox = cbox_storage(storage);
     const char *root = mailbox_list_get_root_forced(ns->list, MAILBOX_LIST_PATH_TYPE_DIR);
     storage->unique_root_dir = p_strdup(storage->pool, compat_list_root(ns->list));
-    reinterpret_cast<CboxStorageInside *>(storage)->mail_root = p_strdup(storage->pool, root);
+    cbox_storage_inside(storage)->mail_root = p_strdup(storage->pool, root);
     // A public namespace has no owner: its root names it, whoever reads.
     cbox->account_id = account_id(ns->owner == nullptr ? root : ns->owner->username);
 
@@ -31,6 +42,13 @@ static int storage_create(struct mail_storage *storage, struct mail_namespace *n
     if (mailbox_list_get_root_path(ns->list, MAILBOX_LIST_PATH_TYPE_LIST_INDEX, &list_dir))
         (void)cbox_log_mend(t_strconcat(list_dir, "/dovecot.list.index.log", nullptr), storage->set->parsed_lock_method,
                             storage->event);
+
+    auto settings = settings_of(storage->user);
+    if (!settings) {
+        *error_r = p_strdup(storage->pool, settings.error().message.c_str());
+        return -1;
+    }
+    cbox_storage_inside(storage)->body_wait_ms = static_cast<unsigned>(settings->cbox_body_wait.count());
 
     const char *home, *error, *text = compat_setting(storage->user, "cbox_blobs");
     if (text == nullptr || *text == '\0') {

@@ -64,6 +64,7 @@ extern "C" {
 #include "hex-binary.h"
 #include "seq-range-array.h"
 #include "ioloop.h"
+#include "sleep.h"
 #include "str.h"
 #include "fdatasync-path.h"
 #include "mkdir-parents.h"

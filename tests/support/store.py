@@ -52,6 +52,7 @@ userdb {{
 }}
 protocol imap {{
   imap_metadata = yes
+  imap_fetch_failure = no-after
 }}
 protocol lmtp {{
   mail_plugins = $mail_plugins sieve

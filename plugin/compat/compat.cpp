@@ -67,8 +67,8 @@ void compat_get_list_settings(const struct mail_namespace *, struct mailbox_list
     if (set->layout == nullptr) set->layout = MAILBOX_LIST_NAME_INDEX;
     if (set->subscription_fname == nullptr) set->subscription_fname = "subscriptions";
     if (*set->mailbox_dir_name == '\0') set->mailbox_dir_name = "mailboxes";
-    // In other layouts a mailbox's directory may also hold its children.
-    if (*set->maildir_name == '\0' && strcmp(set->layout, MAILBOX_LIST_NAME_INDEX) != 0) set->maildir_name = "cbox";
+    // There a mailbox's directory may also hold its children.
+    if (*set->maildir_name == '\0' && strcmp(set->layout, MAILBOX_LIST_NAME_FS) == 0) set->maildir_name = "cbox";
 }
 
 #endif

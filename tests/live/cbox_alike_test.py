@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Clients cannot tell cbox from stock sdbox."""
+"""Clients cannot tell cbox from stock sdbox, in every layout and with what plugins do to bodies."""
 import os
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -133,31 +136,89 @@ def conversation_of_two(site, user):
     return a.lines + b.lines
 
 
+PLUGINS = ("acl", "quota", "notify", "mail_log", "trash", "virtual", "quota_clone", "mailbox_alias")
+PLUGIN_SETTINGS = """
+  acl = vfile
+  quota = dict:User quota::file:%h/quota
+  quota_clone_dict = file:%h/quota-clone
+"""
+
+
+def key_pair(folder):
+    """Settings of mail_crypt with a new key pair, and what fs-crypt below cbox needs to find it."""
+    private, public = folder + "/private.pem", folder + "/public.pem"
+    subprocess.run("openssl ecparam -name prime256v1 -genkey | openssl pkey -out %s && openssl pkey -in %s -pubout -out %s"
+                   % (private, private, public), shell=True, check=True, capture_output=True)
+    for path in (private, public):
+        os.chmod(path, 0o644)
+    return "mail_crypt_save_version = 2\n  mail_crypt_global_private_key = <%s\n  mail_crypt_global_public_key = <%s\n" % (private, public)
+
+
 class Alike(unittest.TestCase):
-    """Clients cannot tell cbox from sdbox: with nobody answering the call-out, and with every change numbered."""
+    """Clients cannot tell cbox from plain sdbox: whether anybody answers the call-out or not, in every layout of the mailbox list,
+    and with whatever plugins and file systems lie between."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.sites = {driver: Site(build_dir(), driver=driver).start() for driver in ("sdbox", "cbox")}
-
-    @classmethod
-    def tearDownClass(cls):
-        for site in cls.sites.values():
-            site.remove()
-
-    def alike(self, conversation):
+    def setUp(self):
         self.maxDiff = None
-        want = conversation(self.sites["sdbox"], conversation.__name__)
-        for mode in ("off", "number"):
-            self.sites["cbox"].answer(mode)
-            self.assertEqual(want, conversation(self.sites["cbox"], conversation.__name__ + mode), mode)
-        self.assertNotRegex(self.sites["cbox"].log(), BAD_LOG)
+        self.keys = tempfile.mkdtemp(prefix="cbox-keys-")
+        os.chmod(self.keys, 0o755)
+        self.addCleanup(shutil.rmtree, self.keys)
 
-    def test_one_session(self):
-        self.alike(conversation_of_one)
+    def site(self, driver, **options):
+        site = Site(build_dir(), driver=driver, **options).start()
+        self.addCleanup(site.remove)
+        return site
 
-    def test_two_sessions(self):
-        self.alike(conversation_of_two)
+    def alike(self, stock="sdbox", modes=("number",), layout="index", **options):
+        stock, cbox = self.site(stock, layout=layout), self.site("cbox", layout=layout, **options)
+        for conversation in (conversation_of_one, conversation_of_two):
+            want = conversation(stock, conversation.__name__)
+            for mode in modes:
+                cbox.answer(mode)
+                self.assertEqual(want, conversation(cbox, conversation.__name__ + mode), mode)
+        self.assertNotRegex(cbox.log(), BAD_LOG)
+        return cbox
+
+    def stored(self, site):
+        """All bytes of all bodies."""
+        content = b""
+        for path in site.blob_files():
+            with open(path, "rb") as f:
+                content += f.read()
+        return content
+
+    def test_plain(self):
+        self.assertIn(b"line two", self.stored(self.alike(modes=("off", "number"))))
+
+    def test_layout_fs(self):
+        self.alike(layout="fs")
+
+    def test_layout_maildir(self):
+        self.alike(stock="maildir", layout="maildir++")  # sdbox cannot
+
+    def test_many_plugins(self):
+        self.assertNotIn("Error", self.alike(plugins=PLUGINS, plugin_settings=PLUGIN_SETTINGS).log())
+
+    def test_zlib(self):
+        site = self.alike(plugins=("zlib",), plugin_settings="zlib_save = gz\n")
+        self.assertNotIn(b"line two", self.stored(site))
+
+    def test_mail_crypt(self):
+        site = self.alike(plugins=("mail_crypt",), plugin_settings=key_pair(self.keys))
+        self.assertNotIn(b"line two", self.stored(site))
+
+    def test_zlib_and_mail_crypt(self):
+        site = self.alike(plugins=("zlib", "mail_crypt"), plugin_settings="zlib_save = gz\n" + key_pair(self.keys))
+        self.assertNotIn(b"line two", self.stored(site))
+
+    def test_a_compressing_file_system(self):
+        site = self.alike(blob_fs="compress:gz:6:posix:dirs:prefix=%s/")
+        self.assertNotIn(b"line two", self.stored(site))
+
+    def test_an_encrypting_file_system(self):
+        keys = key_pair(self.keys)
+        fs = "crypt:public_key_path=%s/public.pem:private_key_path=%s/private.pem:posix:dirs:prefix=%%s/" % (self.keys, self.keys)
+        self.assertNotIn(b"line two", self.stored(self.alike(blob_fs=fs, plugin_settings=keys)))
 
 
 if __name__ == "__main__":

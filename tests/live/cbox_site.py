@@ -56,8 +56,9 @@ def mail_user():
 
 
 class Site:
-    def __init__(self, build, driver="cbox", plugins=(), plugin_settings="", extra="", blobs=None):
-        self.build, self.driver = build, driver
+    def __init__(self, build, driver="cbox", plugins=(), plugin_settings="", extra="", blobs=None,
+                 layout="index", blob_fs="posix:dirs:prefix=%s/"):
+        self.build, self.driver, self.layout, self.blob_fs = build, driver, layout, blob_fs
         self.dir = tempfile.mkdtemp(prefix="cbox-site-")
         os.chmod(self.dir, 0o755)
         self.user = mail_user()
@@ -95,7 +96,7 @@ class Site:
             shutil.copy(self.build + "/" + module, target)
 
     def config_text(self, plugins, plugin_settings):
-        location = {"cbox": "cbox:~/mail:LAYOUT=index", "sdbox": "sdbox:~/mail:LAYOUT=index"}[self.driver]
+        location = "%s:~/mail:LAYOUT=%s" % (self.driver, self.layout)
         own = ["cbox", "callout_probe"] if self.driver == "cbox" else []
         return f"""
 base_dir = {self.dir}/run
@@ -155,7 +156,7 @@ protocol imap {{
   imap_metadata = yes
 }}
 plugin {{
-  cbox_blobs = posix:dirs:prefix={self.blobs}/
+  cbox_blobs = {self.blob_fs % self.blobs}
   callout_probe = {self.probe}
   sieve = file:~/sieve;active=~/.dovecot.sieve
   {plugin_settings}

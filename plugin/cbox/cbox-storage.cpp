@@ -30,6 +30,20 @@ static Result<Settings> settings_of(struct mail_user *user) {
     return parse_settings(raw);
 }
 
+// Where the owner's bodies are, whoever reads: a shared namespace is opened by others. Null: a public one would be
+// somewhere else for each of its readers.
+static const char *blobs_setting(struct mail_storage *storage, struct mail_namespace *ns, const char *root) {
+    struct mail_user *owner = ns->owner == nullptr ? storage->user : ns->owner;
+    const char *home, *text = compat_setting(owner, "cbox_blobs");
+    bool has_home = mail_user_get_home(owner, &home) > 0;
+    if (text == nullptr || *text == '\0')
+        return t_strdup_printf("posix:prefix=%s/blobs/", has_home && ns->owner != nullptr ? home : root);
+    if (ns->owner == nullptr &&
+        ((has_home && strstr(text, home) != nullptr) || strstr(text, owner->username) != nullptr))
+        return nullptr;
+    return text;
+}
+
 static int storage_create(struct mail_storage *storage, struct mail_namespace *ns, const char **error_r) {
     auto *cbox = cbox_storage(storage);
     const char *root = mailbox_list_get_root_forced(ns->list, MAILBOX_LIST_PATH_TYPE_DIR);
@@ -50,11 +64,11 @@ static int storage_create(struct mail_storage *storage, struct mail_namespace *n
     }
     cbox_storage_inside(storage)->body_wait_ms = static_cast<unsigned>(settings->cbox_body_wait.count());
 
-    const char *home, *error, *text = compat_setting(storage->user, "cbox_blobs");
-    if (text == nullptr || *text == '\0') {
-        struct mail_user *owner = ns->owner == nullptr ? storage->user : ns->owner;
-        if (mail_user_get_home(owner, &home) <= 0) home = root;
-        text = t_strdup_printf("posix:prefix=%s/blobs/", home);
+    const char *error, *text = blobs_setting(storage, ns, root);
+    if (text == nullptr) {
+        *error_r =
+            "cbox_blobs names a place of each user's own: a public namespace, which all share, cannot be kept there";
+        return -1;
     }
     cbox->fs_settings = p_strdup(storage->pool, text);
     if (compat_fs_init(ns->list, storage->user, storage->event, cbox->fs_settings, &cbox->fs, &error) < 0) {

@@ -212,12 +212,12 @@ class Alike(unittest.TestCase):
         self.assertNotIn(b"line two", self.stored(site))
 
     def test_a_compressing_file_system(self):
-        site = self.alike(blob_fs="compress:gz:6:posix:dirs:prefix=%s/")
+        site = self.alike(blob_fs="compress:gz:6:posix:dirs:prefix=BLOBS/")
         self.assertNotIn(b"line two", self.stored(site))
 
     def test_an_encrypting_file_system(self):
         keys = key_pair(self.keys)
-        fs = "crypt:public_key_path=%s/public.pem:private_key_path=%s/private.pem:posix:dirs:prefix=%%s/" % (self.keys, self.keys)
+        fs = "crypt:public_key_path=%s/public.pem:private_key_path=%s/private.pem:posix:dirs:prefix=BLOBS/" % (self.keys, self.keys)
         self.assertNotIn(b"line two", self.stored(self.alike(blob_fs=fs, plugin_settings=keys)))
 
 

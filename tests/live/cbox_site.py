@@ -57,7 +57,7 @@ def mail_user():
 
 class Site:
     def __init__(self, build, driver="cbox", plugins=(), plugin_settings="", extra="", blobs=None,
-                 layout="index", blob_fs="posix:dirs:prefix=%s/"):
+                 layout="index", blob_fs="posix:dirs:prefix=BLOBS/"):
         self.build, self.driver, self.layout, self.blob_fs = build, driver, layout, blob_fs
         self.dir = tempfile.mkdtemp(prefix="cbox-site-")
         os.chmod(self.dir, 0o755)
@@ -156,7 +156,7 @@ protocol imap {{
   imap_metadata = yes
 }}
 plugin {{
-  cbox_blobs = {self.blob_fs % self.blobs}
+  cbox_blobs = {self.blob_fs.replace("BLOBS", self.blobs)}
   callout_probe = {self.probe}
   sieve = file:~/sieve;active=~/.dovecot.sieve
   {plugin_settings}
@@ -340,11 +340,11 @@ class OnSite(unittest.TestCase):
   quota = count:User quota
   quota_vsizes = yes
 """
-    extra, count = "", 0
+    driver, extra, count = "cbox", "", 0
 
     @classmethod
     def setUpClass(cls):
-        cls.site = Site(build_dir(), plugins=cls.plugins, plugin_settings=cls.settings, extra=cls.extra).start()
+        cls.site = Site(build_dir(), cls.driver, plugins=cls.plugins, plugin_settings=cls.settings, extra=cls.extra).start()
 
     @classmethod
     def tearDownClass(cls):

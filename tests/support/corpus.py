@@ -1,12 +1,10 @@
 """Mail for demo and tests: 2,557 real messages out of Debian packages, fetched when first asked for and kept in the cache, and
 hostile or large ones made here. Nothing of it is committed."""
 
-import fcntl
 import random
 import re
-import subprocess
 
-from .kafka import cache_dir
+from .debian import unpacked
 
 PACKAGES = ("golang-github-gatherstars-com-jwz-dev", "golang-github-jhillyerd-enmime-dev", "libpython3.11-testsuite",
             "libmime-explode-perl")
@@ -18,36 +16,9 @@ PLACES = ("usr/share/gocode/src/github.com/gatherstars-com/jwz/test/testdata/ham
           "usr/share/doc/libmime-explode-perl/examples/testmsgs/*.msg")
 
 
-def _unpacked():
-    folder = cache_dir() / "mail"
-    with open(cache_dir() / "mail.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            part = folder.with_name("mail.part")
-            subprocess.run(["rm", "-rf", str(part)], check=True)
-            (part / "debs").mkdir(parents=True)
-            _apt("-o", "APT::Sandbox::User=root", "download", *PACKAGES, cwd=part / "debs")
-            for package in sorted((part / "debs").glob("*.deb")):
-                subprocess.run(["dpkg", "-x", str(package), str(part)], check=True)
-            subprocess.run(["rm", "-rf", str(part / "debs")], check=True)
-            part.rename(folder)
-    return folder
-
-
-def _apt(*arguments, cwd):
-    for attempt in ("as it is", "after an update"):
-        done = subprocess.run(["apt-get", "-q", *arguments], cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, check=False)
-        if done.returncode == 0:
-            return
-        if attempt == "as it is":
-            subprocess.run(["apt-get", "-q", "update"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    raise RuntimeError(f"apt-get {' '.join(arguments)}: {done.stdout}{done.stderr}")
-
-
 def real_mails():
     """[(name, content)], without the "From " line of a mailbox file, in a fixed order."""
-    folder = _unpacked()
+    folder = unpacked("mail", PACKAGES)
     mails = []
     for place in PLACES:
         for path in sorted(folder.glob(place)):

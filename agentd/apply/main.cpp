@@ -29,6 +29,7 @@ int run(int argc, char *argv[]) {
     master_service_init_log(master_service);
     storage_service = compat::user_service_init();
     callout_guard_init();
+    std::signal(SIGIO, SIG_IGN); // the kernel's word that a lease is asked back; ours last no longer than a call
     master_service_init_finish(master_service);
 
     master_service_run(master_service, client_connected);

@@ -87,6 +87,7 @@ Reply Worker::answer(const Apply &request) {
         return reply_of(request.id,
                         Outcome{Verdict::failed, "this store is neither source nor destination of the account"});
 
+    if (auto free = remove_dead_locks(**account); free.verdict != Verdict::applied) return reply_of(request.id, free);
     Reply reply = reply_of(request.id, Outcome{});
     for (const NumberedChange &change : request.changes) {
         Outcome outcome = apply_change(**account, *role, change);

@@ -49,6 +49,7 @@ Result<AccountFacts> inspect(Account &account, bool with_objects);              
 Result<void> write_role(Account &account, Role role, uint64_t epoch);                     // role.cpp
 // Nothing of the account is `unlogged` any more: its note goes. Otherwise, or if unsure, it stays.
 void forget_unlogged(Account &account);                                           // role.cpp
+Outcome remove_dead_locks(const Account &account);                                // dead_locks.cpp
 Result<void> flush_file_systems(const std::vector<std::string> &paths);           // flush.cpp
 Result<void> send_mail(struct mail_storage_service_ctx *ctx, const Notify &mail); // notify.cpp
 

@@ -141,6 +141,26 @@ inline int user_open(struct mail_storage_service_ctx *ctx, const char *username,
     return 1;
 }
 
+// Files of a namespace that Dovecot replaces under a lock file of its own: subscriptions, and METADATA where that is a
+// file.
+inline std::vector<std::string> dotlocked_files(const struct mail_namespace *ns) {
+    std::vector<std::string> files;
+    const char *root;
+#if REPLICA_DOVECOT_24
+    const char *subscriptions = ns->list->mail_set->mailbox_subscriptions_filename;
+#else
+    const char *subscriptions = ns->list->set.subscription_fname;
+    std::string_view metadata = ns->storage->set->mail_attribute_dict;
+    if (metadata.starts_with("file:")) {
+        metadata.remove_prefix(strlen("file:"));
+        files.emplace_back(metadata.substr(0, metadata.find(':')));
+    }
+#endif
+    if (subscriptions != nullptr && mailbox_list_get_root_path(ns->list, MAILBOX_LIST_PATH_TYPE_CONTROL, &root))
+        files.push_back(std::string(root) + "/" + subscriptions);
+    return files;
+}
+
 // submission_host, sendmail_path and what belongs to them, without a user. null: error_r says why.
 inline const struct smtp_submit_settings *submit_settings(struct mail_storage_service_ctx *ctx, pool_t pool,
                                                           const char **error_r) {

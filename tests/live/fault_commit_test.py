@@ -121,7 +121,8 @@ class MailProcessDies(SiteTest):
         self.assertGreater(step, 0)
 
     def operations(self):
-        return (self.deliver, self.append, self.flags, self.copy, self.move, self.expunge, self.create, self.rename)
+        return (self.deliver, self.append, self.flags, self.copy, self.move, self.expunge, self.create, self.rename, self.delete,
+                self.subscribe, self.metadata)
 
     def test_at_each_step_of_each_kind_of_change(self):
         for operation in self.operations():

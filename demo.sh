@@ -1,12 +1,15 @@
 #!/bin/bash
-# ./demo.sh [--keep] [--accounts N]
+# ./demo.sh [--s3] [--keep] [--accounts N]
 # Active Replica for Dovecot, shown on real Dovecot, real Kafka and real mail: installs what is missing (Debian 12, as root), builds,
 # makes two mailstores, kills one in mid-load, promotes the other, and compares what was acknowledged with what is there.
-# Ends with 0 only if nothing is missing. --keep leaves it running and says how to connect. Can be run again.
+# Ends with 0 only if nothing is missing. --keep leaves it running and says how to connect. --s3: bodies live in an S3 server,
+# versitygw, which is built the first time (two minutes). Can be run again.
 # The modules go into this machine's Dovecot; its configuration is neither read nor used.
 set -euo pipefail
 cd "$(dirname "$0")"
 log=build/logs/demo.log
+s3=
+case " $* " in *" --s3 "*) s3=yes ;; esac
 case " $* " in *" -h "* | *" --help "*) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;; esac
 mkdir -p build/logs
 
@@ -27,6 +30,7 @@ build() {
   cmake --preset release -DREPLICA_TESTS=OFF
   cmake --build --preset release -j "$(nproc)"
   cmake --install build/release --component programs
+  if [ -n "$s3" ]; then PYTHONPATH=tests python3 -m support.s3; fi
 }
 
 printf '\n%sActive Replica for Dovecot%s: two mailstores, a sealed log in Kafka, a promotion that loses nothing\n' "$bold" "$plain"

@@ -52,14 +52,17 @@ class Demo:
     # --- the acts ---
 
     def make_site(self):
-        self.screen.step("Two mailstores and a Kafka broker")
-        self.site = Site.up(self.folder / "site", stores=2, brokers=1, accounts=self.options.accounts)
+        bodies = "s3" if self.options.s3 else "posix"
+        self.screen.step("Two mailstores and a Kafka broker" + (", bodies on S3" if self.options.s3 else ""))
+        self.site = Site.up(self.folder / "site", stores=2, brokers=1, accounts=self.options.accounts, bodies=bodies)
         self.source, self.destination = self.site.stores
         self.users = self.site.users()
         self.journal = Journal(self.folder / "journal.jsonl", self.users)
         for store, role in ((self.source, "source"), (self.destination, "destination-to-be")):
             self.screen.note(f"{store.name}  imap {store.endpoint('imap')}  lmtp {store.endpoint('lmtp')}  ({role})")
         self.screen.note(f"broker             {self.site.brokers[0].address}")
+        if self.site.s3:
+            self.screen.note(f"S3 server          {self.site.s3.url}")
         self.screen.good(f"all answer; {len(self.users)} accounts, {self.users[0]} to {self.users[-1]}")
 
     def fill(self):
@@ -354,6 +357,7 @@ class Demo:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the site running and say how to connect")
+    parser.add_argument("--s3", action="store_true", help="bodies in an S3 server instead of a directory")
     parser.add_argument("--accounts", type=int, default=20)
     parser.add_argument("--dir", help="a new folder for the site and the journal (default: below /tmp)")
     parser.add_argument("--seed", type=int, default=int(time.time()))

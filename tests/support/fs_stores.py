@@ -61,11 +61,11 @@ def contract(test, location, *arguments, **environment):
     return set(re.findall(r"^\[  SKIPPED \] FsContract\.(\w+) \(", done.stdout, re.M))
 
 
-def doveadm_fs(folder, location, verb, *arguments, ca="", **environment):
+def doveadm_fs(folder, location, verb, *arguments, ca="", debug=False, **environment):
     """`doveadm fs VERB DRIVER ARGS ...`: (exit code, stdout as bytes, stderr)."""
     config = folder / "doveadm.conf"
     config.write_text(CONFIG.format(folder=folder, ca=ca))
     driver, _, options = location.partition(":")
-    done = subprocess.run(["doveadm", "-c", config, "fs", verb, driver, options, *map(str, arguments)],
+    done = subprocess.run(["doveadm", *(["-D"] if debug else []), "-c", config, "fs", verb, driver, options, *map(str, arguments)],
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False, env={**os.environ, **environment})
     return done.returncode, done.stdout, done.stderr.decode()

@@ -133,8 +133,11 @@ class Site:
             return {store.name: f"posix:prefix={blobs}/" for store in self.stores}
         self.s3.start()
         self.s3.make_owner_and_bucket()
-        return {store.name: self.s3.location(s3.write_credentials(self.s3.folder / f"{store.name}.credentials", *self.s3.owner, mail))
-                for store in self.stores}
+        return {store.name: self.s3.location(self.give_credentials(store, *self.s3.owner)) for store in self.stores}
+
+    def give_credentials(self, store, access, secret):
+        """What the store's processes show to S3 from now on (those that run already: from their next start)."""
+        return s3.write_credentials(self.s3.folder / f"{store.name}.credentials", access, secret, pwd.getpwnam(MAIL_USER))
 
     def _plugin_settings(self, store, bodies, key):
         values = {}

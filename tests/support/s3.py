@@ -93,7 +93,20 @@ def write_credentials(path, access, secret, owner=None, token=None):
     return path
 
 
-class Server:
+class Endpoint:
+    """Somebody who speaks S3 at url, with a bucket of owner (access key, secret)."""
+
+    url, owner = "", ("", "")
+
+    def location(self, credentials, prefix="", bucket=BUCKET, region=REGION, url=None, options=""):
+        """What lib-fs takes; options: "&timeout=2&..."."""
+        return f"s3:{url or self.url}/{bucket}{'/' if prefix else ''}{prefix}?region={region}&credentials={credentials}&style=path{options}"
+
+    def client(self, access=None, secret=None):
+        return reference_client(self.url, *((access, secret) if access else self.owner))
+
+
+class Server(Endpoint):
     """One versitygw and a bucket whose owner is not its root. Its folder holds objects, users and log; pid is 0 while it is down."""
 
     def __init__(self, name, folder, address, admin, root, owner, certificate=None, key=None, pid=0, started=None):
@@ -140,10 +153,6 @@ class Server:
     @property
     def _scheme(self):
         return "https" if self.certificate else "http"
-
-    def location(self, credentials, prefix="", bucket=BUCKET, region=REGION, url=None):
-        """What lib-fs takes."""
-        return f"s3:{url or self.url}/{bucket}{'/' if prefix else ''}{prefix}?region={region}&credentials={credentials}&style=path"
 
     # --- its life ---
 
@@ -193,9 +202,6 @@ class Server:
         statements += [{"Effect": "Allow", "Principal": {"AWS": [user]}, "Action": [action],
                         "Resource": [where if action in ON_THE_BUCKET else where + "/*"]} for action in actions]
         self.client(*self.root).put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
-
-    def client(self, access=None, secret=None):
-        return reference_client(self.url, *((access, secret) if access else self.owner))
 
     def _administer(self, *command):
         access, secret = self.root

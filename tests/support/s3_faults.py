@@ -5,7 +5,8 @@ FaultProxy is a process of its own (this file), told what to do over its standar
 Faults, all switched at run time:
   late MS            the request is served at once, its answer held back
   stall              no answer comes, ever
-  status NNN CODE    an S3 error, without asking the server: 503 SlowDown, 429 TooManyRequests, 500 InternalError, 403 AccessDenied, ...
+  status NNN CODE [SECONDS]   an S3 error without asking the server: 503 SlowDown, 429 TooManyRequests, 403 AccessDenied, ...; its Date
+                     may be so far from now
   html NNN           a page that some proxy made
   cut-before         connection reset when the request's head has come; the server never hears of it
   cut-request        connection reset in the middle of the request's body
@@ -102,6 +103,10 @@ class Message:
     def flip(self):
         middle = len(self.body) // 2
         self.body = self.body[:middle] + bytes([self.body[middle] ^ 1]) + self.body[middle + 1:] if self.body else b""
+
+
+def http_date(seconds):
+    return email.utils.formatdate(time.time() + float(seconds), usegmt=True)
 
 
 class Proxy:
@@ -204,7 +209,7 @@ class Proxy:
         if kind == "flipped":
             answer.flip()
         if kind == "dated":
-            date = f"Date: {email.utils.formatdate(time.time() + float(details[0]), usegmt=True)}"
+            date = f"Date: {http_date(details[0])}"
             lines = [date if line.lower().startswith("date:") else line for line in answer.head.decode("latin-1").split("\r\n")]
             answer.head = "\r\n".join(lines).encode("latin-1")
         if kind in ("cut-body", "truncated"):
@@ -220,13 +225,14 @@ class Proxy:
 
     async def answer_instead(self, kind, details, request, writer):
         status = details[0]
-        body, sort = HTML, b"text/html"
+        body, sort = HTML, "text/html"
         if kind == "status":
-            sort = b"application/xml"
+            sort = "application/xml"
             body = (f"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{details[1]}</Code><Message>said the fault proxy</Message>"
                     f"<Resource>/</Resource><RequestId>F</RequestId></Error>").encode()
-        head = b"HTTP/1.1 %s Fault\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n" % (status.encode(), sort, len(body))
-        writer.write(head + (b"" if request.first.startswith("HEAD ") else body))
+        head = (f"HTTP/1.1 {status} Fault\r\nDate: {http_date(details[2] if len(details) > 2 else 0)}\r\nContent-Type: {sort}\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: keep-alive\r\n\r\n")
+        writer.write(head.encode() + (b"" if request.first.startswith("HEAD ") else body))
         await writer.drain()
 
 

@@ -216,7 +216,8 @@ plugin {{
             client.close()
 
     def doveadm(self, *args, check=True, stdin=None):
-        result = subprocess.run(["doveadm", "-c", self.config, *args], input=stdin, capture_output=True, text=True)
+        result = subprocess.run(["doveadm", "-c", self.config, *args], input=stdin, capture_output=True,
+                                text=True, errors="surrogateescape")
         if check and result.returncode != 0:
             raise AssertionError("doveadm %s: %d %s%s" % (args, result.returncode, result.stdout, result.stderr))
         return result.stdout if check else result

@@ -28,6 +28,7 @@ struct Settings {
     std::string agent_socket;
     std::string cbox_blobs;
     std::chrono::milliseconds cbox_body_wait;
+    std::chrono::milliseconds blob_grace;
 };
 
 enum class SettingType : uint8_t {

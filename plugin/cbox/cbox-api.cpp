@@ -23,6 +23,8 @@ const CboxApi cbox_api = {
     .deleting_set = cbox_deleting_set,
     .blob_root = cbox_blob_root,
     .blob_probe = cbox_blob_probe,
+    .sweep = cbox_sweep,
+    .claim = cbox_claim,
 };
 
 } // namespace replica

@@ -1,7 +1,7 @@
 // The one commit sequence. Every transaction that changes what a client can see goes: clear? before any lock; lock;
 // settle what no longer applies; call out once; mark; one external commit, which makes an expunge the real removal;
 // unlock; done.
-#include "plugin/cbox/cbox-driver.hpp"
+#include "plugin/cbox/cbox-sweep.hpp"
 
 namespace replica {
 
@@ -171,10 +171,27 @@ static void assign_uids(CboxRun &run) {
     if (last != 0) index_pop3_uidl_set_max_uid(run.box, trans, last);
 }
 
+// Under the lock, so that whoever condemns and then passes through it either sees the reference or has kept it out.
+static int names_condemned(CboxRun &run) {
+    struct mail_storage *storage = run.box->storage;
+    CboxCondemned condemned;
+    if (condemned.open(storage) < 0) return -1;
+    for (const auto &saved : cbox_save(run.transaction->t.save_ctx)->saved) {
+        if (!condemned.has(saved.blob)) continue;
+        mail_storage_set_error(storage, MAIL_ERROR_TEMP,
+                               "[UNAVAILABLE] The body of a mail is about to be deleted, try again.");
+        return -1;
+    }
+    return 0;
+}
+
 // Under the lock, up to where the change counts. -1: it is not to be.
 static int prepare(CboxRun &run) {
     Number number;
-    if (has_appends(run.trans)) assign_uids(run);
+    if (has_appends(run.trans)) {
+        if (names_condemned(run) < 0) return -1;
+        assign_uids(run);
+    }
     cbox_settle(run);
     if (!cbox_has_changes(run.trans)) return 0;
     if (call_out(run, &number) < 0) return -1;

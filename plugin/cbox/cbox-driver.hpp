@@ -11,6 +11,8 @@ struct CboxStorageInside {
     CboxStorage outside; // first: what others see
     const char *mail_root;
     unsigned body_wait_ms; // for bodies that are not there, in one transaction
+    bool own;         // of a private namespace: the control dir stands beside the INBOX
+    bool owner_noted; // cbox_owner_note has looked
 };
 inline CboxStorageInside *cbox_storage_inside(struct mail_storage *storage) {
     return reinterpret_cast<CboxStorageInside *>(storage);
@@ -48,6 +50,7 @@ struct CboxSaved {
     std::string pop3_uidl;
 };
 
+class CboxCondemned;
 struct CboxSave {
     struct mail_save_context ctx; // first
     Guid blob;
@@ -58,6 +61,7 @@ struct CboxSave {
     uint32_t seq;
     bool failed, finished;
     std::vector<CboxSaved> saved; // in sequence order
+    CboxCondemned *condemned;     // as they were at the first copy; null before it
 };
 inline CboxSave *cbox_save(struct mail_save_context *ctx) { return reinterpret_cast<CboxSave *>(ctx); }
 
@@ -124,6 +128,10 @@ struct CboxModseq {
 CboxModseq cbox_modseq_predict(const CboxRun &run);
 void cbox_modseq_unite(const CboxRun &run, uint64_t modseq);
 const MailboxChange &cbox_describe(CboxPending &pending);
+
+// --- sweep, see cbox-sweep.hpp ---
+
+int cbox_purge(struct mail_storage *storage);
 
 // --- sync and rebuild ---
 

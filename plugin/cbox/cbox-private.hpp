@@ -34,9 +34,12 @@ enum CboxRecordFlags : uint32_t {
 
 struct CboxHeader { // header extension "cbox-hdr"
     uint8_t mailbox_guid[16];
-    uint32_t flags, reserved;
+    uint32_t flags, reserved; // CboxHeaderFlags
 };
 static_assert(sizeof(CboxHeader) == 24);
+enum CboxHeaderFlags : uint32_t {
+    cbox_header_lost = 1, // an index was lost: mails may be missing here, and their bodies are kept
+};
 
 struct CboxMark { // header extension "cbox-mark"
     uint64_t epoch, sequence;
@@ -151,6 +154,9 @@ void cbox_build_abort(CboxBuild **build);
 // cbox-blob.cpp
 const char *cbox_blob_root(struct mail_storage *storage);
 int cbox_blob_probe(struct mail_storage *storage, const char *name, std::string *content, bool write);
+// cbox-sweep.cpp
+int cbox_sweep(struct mail_storage *storage, CboxSweep &sweep);
+int cbox_claim(struct mail_storage *storage);
 
 extern const CboxApi cbox_api;                 // cbox-api.cpp
 extern struct mail_storage cbox_storage_class; // cbox-storage.cpp

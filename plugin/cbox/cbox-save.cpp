@@ -1,4 +1,4 @@
-#include "plugin/cbox/cbox-driver.hpp"
+#include "plugin/cbox/cbox-sweep.hpp"
 
 namespace replica {
 
@@ -29,6 +29,7 @@ int cbox_save_begin(struct mail_save_context *ctx, struct istream *input) {
     struct mailbox *box = ctx->transaction->box;
     auto *storage = cbox_storage(box->storage);
 
+    cbox_owner_note(box);
     append_to_index(save);
     // Stored with CRLF: so physical and virtual size are one.
     struct istream *crlf = i_stream_create_crlf(input);
@@ -174,6 +175,15 @@ static bool gives_other_guid(const struct mail_save_data &data, const CboxRecord
     return memcmp(guid, record.guid, sizeof(guid)) != 0;
 }
 
+// Before the lock; the commit looks again, under it. -1: the error is set.
+static int is_condemned(CboxSave *save, const Guid &blob) {
+    if (save->condemned == nullptr) {
+        save->condemned = new CboxCondemned;
+        if (save->condemned->open(save->ctx.transaction->box->storage) < 0) return -1;
+    }
+    return save->condemned->has(blob) ? 1 : 0;
+}
+
 // A copy inside an account, over the same bodies, is one more record of the same blob. 0: not possible so.
 static int copy_by_reference(CboxSave *save, struct mail *mail) {
     auto &ctx = save->ctx;
@@ -191,6 +201,8 @@ static int copy_by_reference(CboxSave *save, struct mail *mail) {
         return -1;
     }
     if (gives_other_guid(ctx.data, record)) return 0;
+    // What is about to be deleted is stored again instead.
+    if (int ret = is_condemned(save, Guid::from(record.blob)); ret != 0) return ret < 0 ? -1 : 0;
     if (cbox_pop3_uidl(mail->box, record, &uidl) < 0 || mail_save_copy_default_metadata(&ctx, mail) < 0) return -1;
 
     append_to_index(save);
@@ -218,6 +230,7 @@ void cbox_save_free(CboxSave *save, bool delete_blobs) {
         for (const auto &saved : save->saved)
             if (saved.own_blob) cbox_blob_delete(cbox_storage(box->storage), box->event, saved.blob);
     }
+    delete save->condemned;
     delete save;
 }
 

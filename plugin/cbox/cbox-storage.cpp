@@ -1,5 +1,5 @@
 #include "lib/settings/settings.hpp"
-#include "plugin/cbox/cbox-driver.hpp"
+#include "plugin/cbox/cbox-sweep.hpp"
 
 namespace replica {
 
@@ -48,7 +48,9 @@ static int storage_create(struct mail_storage *storage, struct mail_namespace *n
     auto *cbox = cbox_storage(storage);
     const char *root = mailbox_list_get_root_forced(ns->list, MAILBOX_LIST_PATH_TYPE_DIR);
     storage->unique_root_dir = p_strdup(storage->pool, compat_list_root(ns->list));
-    cbox_storage_inside(storage)->mail_root = p_strdup(storage->pool, root);
+    auto *inside = cbox_storage_inside(storage);
+    inside->mail_root = p_strdup(storage->pool, root);
+    inside->own = ns->type == MAIL_NAMESPACE_TYPE_PRIVATE;
     // A public namespace has no owner: its root names it, whoever reads.
     cbox->account_id = account_id(ns->owner == nullptr ? root : ns->owner->username);
 
@@ -91,8 +93,13 @@ const char *cbox_mail_root(struct mail_storage *storage) {
     return mailbox_list_get_root_forced(inbox->list, MAILBOX_LIST_PATH_TYPE_DIR);
 }
 
+std::string cbox_control_dir(struct mail_storage *storage) {
+    bool own = cbox_storage_inside(storage)->own;
+    return std::string(own ? cbox_mail_root(storage) : cbox_storage_root(storage)) + "/.replica";
+}
+
 int cbox_unlogged_file_create(struct mail_storage *storage) {
-    const char *dir = t_strconcat(cbox_mail_root(storage), "/.replica", nullptr);
+    const char *dir = t_strdup(cbox_control_dir(storage).c_str());
     const char *path = t_strconcat(dir, "/unlogged", nullptr);
     if (mkdir_parents(dir, 0700) < 0 && errno != EEXIST) {
         mail_storage_set_critical(storage, "mkdir(%s) failed: %m", dir);
@@ -124,6 +131,7 @@ struct mail_storage cbox_storage_class = {
             .create = storage_create,
             .destroy = storage_destroy,
             COMPAT_GET_LIST_SETTINGS.mailbox_alloc = cbox_mailbox_alloc,
+            .purge = cbox_purge,
             .list_index_rebuild = mail_storage_list_index_rebuild,
         },
 };

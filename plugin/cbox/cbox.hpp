@@ -12,7 +12,7 @@
 namespace replica {
 
 inline constexpr char cbox_storage_name[] = "cbox";
-inline constexpr uint32_t cbox_api_version = 1;
+inline constexpr uint32_t cbox_api_version = 2;
 
 // Under the object's lock, everything final, nothing written yet.
 struct CboxPending {
@@ -45,6 +45,18 @@ struct CboxCallout {
     CalloutAnswer (*list_commit)(void *context, struct mailbox_list *list, ChangeKind kind, const Guid &subject,
                                  std::string payload, Number *number_r);
     void (*list_done)(void *context, struct mailbox_list *list, bool ok);
+    // Of the account, without asking the agent. 1: replicated, and this store is its source; 0: not replicated; -1: not
+    // to be changed here, the error is set on the list.
+    int (*standing)(void *context, struct mailbox_list *list, uint64_t *epoch_r);
+};
+
+// What `doveadm purge` does of an account, or would do.
+struct CboxSweep {
+    bool dry_run = false; // writes and deletes nothing
+    // Each blob that no index names: since when it is known to be so, and what is done with it. May be null.
+    void (*found)(void *context, const Guid &blob, uint64_t since, const char *step) = nullptr;
+    void *context = nullptr;
+    uint64_t mails = 0, blobs = 0, noted = 0, condemned = 0, deleted = 0, waiting = 0; // out
 };
 
 struct CboxSnapshot; // a frozen view, ours until snapshot_end
@@ -91,6 +103,12 @@ struct CboxApi {
     // The bodies.
     const char *(*blob_root)(struct mail_storage *storage); // "posix /var/mail/blobs", for people and for comparing
     int (*blob_probe)(struct mail_storage *storage, const char *name, std::string *content, bool write);
+
+    // Bodies that no mail needs, of the whole account that the storage belongs to: noted, condemned, deleted. -1: not
+    // swept, the error says why; what was done stands.
+    int (*sweep)(struct mail_storage *storage, CboxSweep &sweep);
+    // This store is to sweep the account from now on: only for indexes that are known to name all of its mail.
+    int (*claim)(struct mail_storage *storage);
 };
 
 struct CboxStorage {

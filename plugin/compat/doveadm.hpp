@@ -5,6 +5,7 @@
 extern "C" {
 #include "doveadm.h"
 #include "doveadm-print.h"
+#include "doveadm-mail.h"
 #include "istream.h"
 #include "net.h"
 #include "strescape.h"

@@ -126,7 +126,16 @@ Standing look(struct mailbox_list *list, struct event *event) {
     if ((*state)->role != Role::source) return {Kind::refused, user_error(Reason::not_source)};
     if (!boot_is_current(**state)) return {Kind::refused, user_error(Reason::behind)};
     // Through a shared namespace the owner's account is changed past its log: cbox notes it, and a snapshot brings it.
-    return {is_covered(list) ? Kind::source : Kind::not_replicated};
+    return {is_covered(list) ? Kind::source : Kind::not_replicated, nullptr, (*state)->epoch};
+}
+
+int callout_standing(void *, struct mailbox_list *list, uint64_t *epoch_r) {
+    Standing standing = look(list, list->ns->user->event);
+    *epoch_r = standing.kind == Standing::Kind::source ? standing.epoch : 0;
+    if (*epoch_r != 0) return 1;
+    if (standing.kind == Standing::Kind::not_replicated) return 0;
+    mailbox_list_set_error(list, MAIL_ERROR_TEMP, standing.user_error);
+    return -1;
 }
 
 void account_opened(struct mail_namespace *namespaces) {

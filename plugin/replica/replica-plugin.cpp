@@ -8,6 +8,7 @@ const CboxCallout replica_callout = {
     .done = callout_done,
     .list_commit = callout_list_commit,
     .list_done = callout_list_done,
+    .standing = callout_standing,
 };
 
 namespace {

@@ -24,6 +24,7 @@ MailboxName components(struct mailbox_list *list, const char *vname); // below t
 struct Standing {
     enum class Kind : uint8_t { not_replicated, source, refused } kind = Kind::not_replicated;
     const char *user_error = nullptr; // if refused
+    uint64_t epoch = 0;               // if source
 };
 // Reads the control dir. What it refuses has been logged.
 Standing look(struct mailbox_list *list, struct event *event);
@@ -36,6 +37,8 @@ void agent_close();
 AgentReply offer(struct mailbox_list *list, const Mark &mark, Change change);
 // The sentence for the client, beginning with a response code; the detail goes to the log, once.
 const char *refusal(struct event *event, const AgentReply &reply);
+
+int callout_standing(void *context, struct mailbox_list *list, uint64_t *epoch_r);
 
 // --- replica-mailbox.cpp ---
 

@@ -257,7 +257,7 @@ plugin {{
         return [c for c in calls if event in (None, c["event"]) and mailbox in (None, c["mailbox"])]
 
     def blob_files(self):
-        return sorted(os.path.join(d, f) for d, _, files in os.walk(self.blobs) for f in files)
+        return sorted(os.path.join(d, f) for d, _, files in os.walk(self.blobs) for f in files if f != "owner")
 
 
 class Imap:

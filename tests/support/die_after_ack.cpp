@@ -1,6 +1,7 @@
 // Preloaded into mail processes: kills its own process at a chosen step after the agent acknowledged a change.
 // The file that DIE_AFTER_ACK names is the order. It holds the step; whoever receives the next ACK takes it, by
 // unlinking it. Step 0 dies with the ACK in hand, step n before the n-th call behind it that would change a file.
+// DIE_AT_STEP=n is such an order from the process's start on.
 #include <csignal>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -42,6 +43,10 @@ void take_order() {
     if (steps_left == 0) die();
 }
 
+__attribute__((constructor)) void from_the_start() {
+    if (const char *text = getenv("DIE_AT_STEP")) steps_left = atoi(text);
+}
+
 } // namespace
 
 extern "C" {
@@ -76,6 +81,10 @@ int fsync(int fd) {
 int fdatasync(int fd) {
     step_at(fd);
     return NEXT(fdatasync)(fd);
+}
+int unlink(const char *path) noexcept {
+    step();
+    return NEXT(unlink)(path);
 }
 int rename(const char *from, const char *to) noexcept {
     step();

@@ -78,12 +78,14 @@ void Account::forget() {
     crossed_.reset();
     snapshots_.clear();
     stopped_.clear();
+    lost_ = false;
     fence_read_ = 0;
     stored_ = {};
 }
 
 // The first decided record of this life: go on from what was stored, or begin at the start that the record names.
 void Account::begin(Time now) {
+    if (!stored_.stopped.empty() && stored_.version < record_.version) stored_ = {}; // named anew meanwhile
     Follow::Start start;
     if (!stored_.position.none()) {
         reader_ = std::make_unique<LogReader>(stored_.position, stored_.opened, stored_.place);
@@ -107,6 +109,7 @@ void Account::begin(Time now) {
     follow_fed_ = start.position;
     follow_effects_ = std::make_shared<GuardedEffects>(effects_);
     follow_ = std::make_unique<Follow>(name_, key_, start, *follow_effects_);
+    lost_ = stored_.lost;
     if (!stored_.stopped.empty()) unreadable(stored_.stopped);
     set_role(Role::destination);
 }
@@ -197,9 +200,14 @@ void Account::changes(Time now, const Entry &entry) {
 void Account::unreadable(const std::string &why) {
     if (!stopped_.empty()) return; // one reason is enough, and one line in the log
     stopped_ = why;
-    effects_.log(Effects::Level::error, "account=" + name_ + ": stopped: " + why);
+    effects_.log(Effects::Level::error, "account=" + name_ + (lost_ ? ": lost: " : ": stopped: ") + why);
     if (ship_) ship_->close(Reason::stopped, why);
     if (follow_) follow_->stop(why);
+}
+
+void Account::lost(const std::string &why) {
+    lost_ = stopped_.empty();
+    unreadable(why);
 }
 
 void Account::set_aside() {
@@ -319,8 +327,8 @@ void Account::kick() {
 }
 
 void Account::destination_state(Time now, const DestinationState &state) {
-    if (!ship_open_ || role() != Role::source || state.phase == DestinationPhase::stopped || this_store(state.store))
-        return;
+    bool stands_still = state.phase == DestinationPhase::stopped || state.phase == DestinationPhase::lost;
+    if (!ship_open_ || role() != Role::source || stands_still || this_store(state.store)) return;
     if (state.wants_everything) snapshot_lists(state.position);
     for (auto &object : state.wanted)
         if (auto &last = snapshots_[object]; last.none() || state.position >= last) ship_->snapshot(now, object);

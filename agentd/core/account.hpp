@@ -34,8 +34,10 @@ struct StoredAccount {
     static constexpr int64_t of_place = -1;
     bool wants_everything = false;
     std::vector<Object> wanted;
-    std::string stopped; // as destination: the reason, if it was
-    struct ControlDir {  // as written last: written anew only where it would differ
+    std::string stopped;  // as destination: the reason, if it was
+    bool lost = false;    // it is because the log has not what comes next any more
+    uint64_t version = 0; // of the record that it lived by
+    struct ControlDir {   // as written last: written anew only where it would differ
         Role role = Role::none;
         uint64_t epoch = 0;
         std::string boot;
@@ -63,6 +65,7 @@ public:
     void destination_state(Time now, const DestinationState &); // as source: what a destination wants
     void snapshot_unlogged(std::function<void()> done);
     void unreadable(const std::string &why); // a record of ours that cannot be read, though it may count: it stops
+    void lost(const std::string &why);       // what comes next is not in the log any more: it stops
     void set_aside(); // busy for too long: it reads on by itself once it is not, so that others need not wait
     void worker_lost(Time now);
     void tick(Time now);
@@ -148,6 +151,7 @@ private:
     bool caught_up_ = false, ship_open_ = false, inspecting_ = false, inspected_ = false;
     bool aside_ = false, asking_ = false; // nothing is fed; the place's reader was asked, and has not come
     std::string stopped_, role_problem_;
+    bool lost_ = false;
     std::map<Object, Number> snapshots_; // the number of each object's last one
     DestinationState published_;
     bool unpublished_ = false;

@@ -16,7 +16,7 @@ constexpr auto progress_publish_interval = 1s;
 std::string encode(const StoredAccount &stored) {
     std::string out;
     Writer w(out);
-    w.u8(1);
+    w.u8(2);
     w.number(stored.position);
     w.u8(stored.opened);
     w.blob(stored.place.topic);
@@ -29,6 +29,8 @@ std::string encode(const StoredAccount &stored) {
         w.id(object.mailbox);
     }
     w.blob(stored.stopped);
+    w.u8(stored.lost);
+    w.u64(stored.version);
     w.u8(static_cast<uint8_t>(stored.control_dir.role));
     w.u64(stored.control_dir.epoch);
     w.blob(stored.control_dir.boot);
@@ -41,7 +43,7 @@ std::string encode(const StoredAccount &stored) {
 template <> Result<StoredAccount> decode<StoredAccount>(std::string_view bytes) {
     Reader r(bytes);
     StoredAccount stored;
-    if (r.u8() != 1) r.fail();
+    if (r.u8() != 2) r.fail();
     stored.position = r.number();
     stored.opened = r.u8();
     stored.place.topic = r.blob();
@@ -55,6 +57,8 @@ template <> Result<StoredAccount> decode<StoredAccount>(std::string_view bytes) 
         stored.wanted.push_back(std::move(object));
     }
     stored.stopped = r.blob();
+    stored.lost = r.u8();
+    stored.version = r.u64();
     stored.control_dir.role = static_cast<Role>(r.u8());
     stored.control_dir.epoch = r.u64();
     stored.control_dir.boot = r.blob();
@@ -86,6 +90,8 @@ std::optional<StoredAccount> Account::storable() {
         stored.wanted = {follow_->wanted().begin(), follow_->wanted().end()};
         stored.stopped = stopped_;
         if (follow_->phase() == DestinationPhase::stopped) stored.stopped = follow_->reason();
+        stored.lost = lost_;
+        stored.version = record_.version;
     }
     if (stored.position.none()) return std::nullopt;
     storing_begun_ = !stored.wants_everything;
@@ -102,6 +108,7 @@ bool Account::wants_flush() const {
 
 DestinationPhase Account::phase() const {
     auto phase = follow_->phase();
+    if (phase == DestinationPhase::stopped && lost_) return DestinationPhase::lost;
     return phase == DestinationPhase::complete && !has_begun_ ? DestinationPhase::initial : phase;
 }
 
@@ -146,7 +153,7 @@ std::optional<DestinationState> Account::take_source_state(Time now, const Desti
     state.phase = DestinationPhase::source;
     state.position = ship_->unlogged_until();
     state.wanted = {ship_->unlogged().begin(), ship_->unlogged().end()};
-    state.reason = stopped_.empty() ? ship_->problem() : stopped_;
+    state.reason = stopped_.empty() ? ship_->problem() : (lost_ ? "lost: " : "") + stopped_;
     bool known = published && published->phase == DestinationPhase::source;
     if (known) {
         state.position = std::max(state.position, published->position);

@@ -7,6 +7,7 @@ namespace replica {
 namespace {
 
 constexpr std::chrono::seconds tidy_every{10};
+constexpr std::chrono::minutes begin_anew_every{5};
 constexpr size_t tidy_keys_max = 1000;                     // at a time
 constexpr uint64_t keep_finished_ms = 24ull * 3600 * 1000; // then an operation leaves the log
 
@@ -48,9 +49,11 @@ void Operations::control_changed(Time now, const Control::Changed &changed) {
             forget_destination(*record);
         }
     }
-    if (changed.destination)
+    if (changed.destination) {
         for (auto &[id, driver] : drivers_)
             driver->destination_changed(now, changed.destination->first);
+        if (changed.destination->second == context_->self()) lost_.try_emplace(changed.destination->first);
+    }
     if (changed.operation)
         if (auto *operation = context_->control.operation(*changed.operation)) take_up(now, *operation);
     drop_finished();
@@ -89,8 +92,11 @@ void Operations::forget_destination(const AccountRecord &record) {
 void Operations::tick(Time now) {
     if (!tidy_at_) { // the history was read: what is left to do?
         tidy_at_ = now + tidy_every;
-        for (auto *record : context_->control.accounts())
-            if (record->source == context_->self()) outdated_.push_back(context_->key(record->account));
+        for (auto *record : context_->control.accounts()) {
+            auto key = context_->key(record->account);
+            if (record->source == context_->self()) outdated_.push_back(key);
+            lost_.try_emplace(key);
+        }
         for (auto *operation : context_->control.operations())
             take_up(now, *operation);
     }
@@ -100,6 +106,34 @@ void Operations::tick(Time now) {
         answering->step(now);
     if (now >= *tidy_at_) tidy_up(now);
     drop_finished();
+}
+
+// What this store has missed beyond retention: it sets itself anew, as an administrator would.
+void Operations::begin_lost_anew(Time now) {
+    auto &control = context_->control;
+    std::erase_if(lost_, [&](auto &each) {
+        auto *record = control.account(each.first);
+        auto *state = control.destination(each.first, context_->self());
+        bool ours = record && state && find_destination(*record, context_->self());
+        return !ours || state->phase != DestinationPhase::lost;
+    });
+    std::map<std::pair<std::string, uint32_t>, std::vector<std::string>> alike; // by source and priority
+    for (auto &[key, not_before] : lost_) {
+        auto *record = control.account(key);
+        auto &accounts = alike[{record->source, find_destination(*record, context_->self())->priority}];
+        bool said_of_it = control.destination(key, context_->self())->version == record->version;
+        if (record->state != AccountState::active || !said_of_it || now < not_before) continue;
+        if (accounts.size() == operation_accounts_max) continue;
+        not_before = now + begin_anew_every;
+        accounts.push_back(record->account);
+    }
+    for (auto &[which, accounts] : alike) {
+        if (accounts.empty()) continue;
+        auto begun = set(now, context_->self(), which.second, accounts);
+        context_->effects.log(begun ? Effects::Level::info : Effects::Level::warning,
+                              counted(accounts.size(), "account") + " beyond retention begin anew: " +
+                                  (begun ? "operation " + to_hex(*begun) : begun.error().message));
+    }
 }
 
 void Operations::drop_finished() {
@@ -114,6 +148,7 @@ void Operations::drop_finished() {
 
 void Operations::tidy_up(Time now) {
     tidy_at_ = now + tidy_every;
+    begin_lost_anew(now);
     auto &control = context_->control;
     for (size_t keys = 0; !outdated_.empty() && keys < tidy_keys_max; outdated_.pop_back())
         for (auto &key : control.take_outdated_keys(outdated_.back())) {

@@ -75,12 +75,14 @@ private:
     void take_up(Time now, const Operation &);
     void tidy_up(Time now);
     void forget_destination(const AccountRecord &);
+    void begin_lost_anew(Time now);
     void drop_finished();
 
     std::unique_ptr<OperationContext> context_;
     std::map<Guid, std::shared_ptr<OperationDriver>> drivers_;
     std::map<Guid, std::shared_ptr<CheckAnswering>> answering_;
     std::vector<AccountKey> outdated_; // accounts whose record was replaced: older keys are to be removed
+    std::map<AccountKey, Time> lost_;  // may be, here; not to be begun anew before
     std::optional<Time> tidy_at_;      // none: no tick yet
 };
 

@@ -33,11 +33,7 @@ void PlaceReading::read(int64_t offset) {
     highest_ = std::max(highest_, offset);
 }
 
-void PlaceReading::stop() {
-    running_ = false;
-    asked_.clear();
-    waiting_.clear();
-}
+void PlaceReading::stop() { running_ = false; }
 
 std::vector<AccountKey> PlaceReading::take_caught_up() {
     std::vector<AccountKey> caught_up;

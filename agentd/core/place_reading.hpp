@@ -25,7 +25,7 @@ public:
     void stay() { asked_.clear(); }        // where not
 
     void read(int64_t offset); // a record
-    void stop();               // nothing can be read there; nobody waits any more
+    void stop();               // until somebody asks; who has asked is still to be moved for
     std::vector<AccountKey> take_caught_up();
 
     bool running() const { return running_; }

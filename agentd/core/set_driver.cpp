@@ -195,7 +195,7 @@ void SetDriver::decided(Time, Item &item) {
     auto *state = context_.control.destination(item.key, target());
     if (!state || state->version < item.version) return;
     if (state->phase == DestinationPhase::complete) return end(item, {});
-    if (state->phase == DestinationPhase::stopped)
+    if (state->phase == DestinationPhase::stopped || state->phase == DestinationPhase::lost)
         end(item, item.account + ": initialisation on " + target() + " stopped: " + state->reason);
 }
 

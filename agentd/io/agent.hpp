@@ -128,7 +128,7 @@ private:
     uint64_t control_produce(const std::string &key, std::string value, const AccountKey &account);
     void quarantine(Time now, PlaceReader &, const std::string &line);
     void check_caught_up(const Place &);
-    void lost_place(const Place &, const std::string &why);
+    void look_again(const Place &);
     Place own_place(const std::string &peer) const;
     Kafka::Reading reading(const Place &) const;
     // --- the accounts (agent_accounts.cpp)

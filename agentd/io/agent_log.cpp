@@ -147,10 +147,12 @@ void Agent::move_reader(const Place &place) {
 void Agent::out_of_range(const AccountKey &key, const Place &place, int64_t offset, int64_t first, int64_t end) {
     auto *account = find(key);
     if (!account || account->reading() != place) return;
-    account->unreadable(offset > end ? "damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
-                                           ", but was known up to " + std::to_string(offset)
-                                     : "lost: Kafka keeps " + name_of(place) + " from offset " + std::to_string(first) +
-                                           " on, this store had it up to " + std::to_string(offset));
+    if (offset > end)
+        account->unreadable("damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
+                            ", but was known up to " + std::to_string(offset));
+    else
+        account->lost("Kafka keeps " + name_of(place) + " from offset " + std::to_string(first) +
+                      " on, this store had it up to " + std::to_string(offset));
     awake(key);
 }
 
@@ -159,16 +161,17 @@ Kafka::Reading Agent::reading(const Place &place) const {
     return place.topic == own_place("").topic ? Kafka::Reading::prompt : Kafka::Reading::batched;
 }
 
-void Agent::lost_place(const Place &place, const std::string &why) {
-    places_[place].reading.stop();
+// The reader's place in the log is gone, or was never there: each account is asked for anew, and told what is the case.
+void Agent::look_again(const Place &place) {
+    auto &reading = places_[place].reading;
+    reading.stop();
     kafka_->unassign(place);
     for (auto &[key, account] : accounts_)
-        if (account->reading() == place) account->unreadable(why), awake(key);
+        if (account->reading() == place && reading.feeds(key)) read_from(key, place, reading.next_offset());
 }
 
 void Agent::on_place_error(const PlaceError &error) {
-    if (error.out_of_range && error.place != control_place_)
-        return lost_place(error.place, "lost or damaged: " + name_of(error.place) + ": " + error.text);
+    if (error.out_of_range && error.place != control_place_) return look_again(error.place);
     if (error.out_of_range) return fail("damaged: the control log: " + error.text);
     auto &reader = places_[error.place];
     if (std::exchange(reader.problem, error.text) == error.text) return; // named, and a new attempt is under way

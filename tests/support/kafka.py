@@ -8,6 +8,8 @@ import fcntl
 import os
 import pathlib
 import signal
+import socket
+import struct
 import subprocess
 import uuid
 
@@ -174,6 +176,22 @@ class Broker:
             return False
 
         wait_until(ready, timeout, f"{self.name}: log line {READY.decode()!r}")
+
+    def delete_records(self, topic, partitions):
+        """All that the partitions hold now, as retention would. The broker leads them."""
+        def text(value):
+            return struct.pack(">h", len(value)) + value.encode()
+        up_to_the_end = b"".join(struct.pack(">iq", partition, -1) for partition in range(partitions))
+        request = struct.pack(">hhi", 21, 1, 1) + text("test") + struct.pack(">i", 1) + text(topic) + struct.pack(">i", partitions) + \
+            up_to_the_end + struct.pack(">i", 10_000)
+        host, port = self.address.split(":")
+        with socket.create_connection((host, int(port)), 10) as connection, connection.makefile("rb") as answers:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            answer = answers.read(struct.unpack(">i", answers.read(4))[0])
+        results = answer[-14 * partitions:]
+        errors = {struct.unpack(">iqh", results[14 * n:14 * (n + 1)])[2] for n in range(partitions)}
+        if errors != {0}:
+            raise RuntimeError(f"{self.name}: the records of {topic} were not deleted: errors {errors}")
 
     def processes(self):
         return {self.pid} if self.pid and processes.alive(self.pid, self.started) else set()

@@ -482,6 +482,26 @@ TEST_F(AccountTest, AGapIsNamedOnceStopsTheDestinationAndASetAnewHealsIt) {
     expect_equal();
 }
 
+TEST_F(AccountTest, WhatIsLostSaysSoAndBeginsAnewWithTheNextVersionAlsoAfterARestart) {
+    begin();
+    flush_checked(b);
+    b.account->lost("for a test");
+    EXPECT_EQ(b.account->phase(), DestinationPhase::lost);
+    EXPECT_EQ(b.account->take_state(world.now + 10s, nullptr)->reason, "for a test");
+    flush_checked(b);
+    restart(b);
+    EXPECT_EQ(b.account->phase(), DestinationPhase::lost);
+    ASSERT_EQ(a.change(inbox, "meanwhile"), Reason::none);
+    b.kill();
+    decide(AccountState::active, "a", {"b"}); // and what b stored is of the version before
+    b.start();
+    settle();
+    tell_wants(a, b);
+    flush_checked(b);
+    EXPECT_EQ(b.account->phase(), DestinationPhase::complete);
+    expect_equal();
+}
+
 TEST_F(AccountTest, ADestinationThatDivergedIsHealedWhenItIsSetAnew) {
     begin();
     b.answers[inbox] = Verdict::failed;

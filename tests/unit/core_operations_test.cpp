@@ -1,5 +1,6 @@
 #include "tests/unit/simulated_cluster.hpp"
 #include "agentd/core/status.hpp"
+#include <algorithm>
 #include <gtest/gtest.h>
 
 namespace replica::test {
@@ -280,6 +281,36 @@ TEST_F(OperationsTest, AStoppedInitialisationFailsAndIsSetAnew) {
     s2.stopped.clear();
     EXPECT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
     EXPECT_EQ(s1.control().account("a@x")->version, 2u);
+}
+
+TEST_F(OperationsTest, ADestinationBeyondRetentionSetsItselfAnew) {
+    ASSERT_EQ(set(s1, "s2", 7, {"a@x", "b@x"}), "initialisation is complete: 2 accounts on s2");
+    DestinationState lost = *s1.control().destination("a@x", "s2");
+    lost.phase = DestinationPhase::lost;
+    lost.reason = "Kafka keeps less";
+    world.write(destination_key(world.key("a@x"), store_hash(world.ring, "s2")), lost);
+    cluster.pass(15s);
+    EXPECT_EQ(s1.control().account("a@x")->version, 2u);
+    EXPECT_EQ(s1.control().account("a@x")->destinations, (std::vector<DestinationEntry>{{"s2", 7}}));
+    EXPECT_EQ(s1.control().account("b@x")->version, 1u);
+    auto operations = s1.control().operations();
+    ASSERT_EQ(operations.size(), 2u);
+    EXPECT_TRUE(std::ranges::all_of(operations, [](auto *each) { return each->phase == OperationPhase::done; }));
+}
+
+TEST_F(OperationsTest, ABeginningAnewWaitsForItsSource) {
+    ASSERT_EQ(set(s1, "s2", 7, {"a@x"}), "initialisation is complete: 1 account on s2");
+    s1.kill();
+    cluster.pass(20s);
+    DestinationState lost = *s2.control().destination("a@x", "s2");
+    lost.phase = DestinationPhase::lost;
+    world.write(destination_key(world.key("a@x"), store_hash(world.ring, "s2")), lost);
+    cluster.pass(30s);
+    EXPECT_EQ(std::ranges::count_if(s2.log_lines, [](auto &line) { return line.find("begin anew") != line.npos; }), 1)
+        << "said once, and not at each look";
+    s1.start();
+    cluster.pass(6min);
+    EXPECT_EQ(s2.control().account("a@x")->version, 2u);
 }
 
 TEST_F(OperationsTest, AnUnreadableRecordStopsEveryCommandForItsAccount) {

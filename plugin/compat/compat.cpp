@@ -18,12 +18,18 @@ const char *compat_setting(struct mail_user *user, const char *name) {
 
 const char *compat_list_root(const struct mailbox_list *list) { return list->mail_set->mail_path; }
 
-// "driver:key=value:word" in 2.4's words: fs_<driver>_<key> = value, fs_<driver>_<word> = yes.
+// "driver:key=value:word" in 2.4's words: fs_<driver>_<key> = value, fs_<driver>_<word> = yes. What follows "s3:" is
+// one value.
 static void override_fs(struct settings_instance *instance, const char *text) {
     const char *const *parts = t_strsplit(text, ":");
     const char *driver = parts[0];
     settings_override(instance, "*/fs", "__cbox", SETTINGS_OVERRIDE_TYPE_CODE);
     settings_override(instance, "fs/__cbox/fs_driver", driver, SETTINGS_OVERRIDE_TYPE_CODE);
+    if (strcmp(driver, "s3") == 0) {
+        settings_override(instance, "fs_s3_url", parts[1] == nullptr ? "" : strchr(text, ':') + 1,
+                          SETTINGS_OVERRIDE_TYPE_CODE);
+        return;
+    }
     for (parts++; *parts != nullptr; parts++) {
         const char *value = strchr(*parts, '=');
         const char *key = value == nullptr ? *parts : t_strdup_until(*parts, value);

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 demo=(dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-sieve dovecot-managesieved dovecot-dev
-  librdkafka-dev libboost-dev libssl-dev liblmdb-dev zlib1g-dev cmake ninja-build g++ pkg-config
+  librdkafka-dev libboost-dev libssl-dev libexpat1-dev liblmdb-dev zlib1g-dev cmake ninja-build g++ pkg-config
   python3 python3-venv default-jre-headless maven)
 test=(libgtest-dev clang clang-format clang-tidy libclang-rt-14-dev python3-botocore faketime radosgw ceph-mon ceph-osd ceph-common)
 

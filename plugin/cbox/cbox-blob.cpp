@@ -89,7 +89,12 @@ int cbox_blob_sync_directories(CboxStorage *storage, const char *path) {
     return -1;
 }
 
-const char *cbox_blob_root(struct mail_storage *storage) { return cbox_storage(storage)->fs_settings; }
+// Without the options behind an S3 URL: stores may differ in them, and credentials are nobody's business.
+const char *cbox_blob_root(struct mail_storage *storage) {
+    const char *text = cbox_storage(storage)->fs_settings;
+    const char *url = strstr(text, "s3:http"), *options = url == nullptr ? nullptr : strchr(url, '?');
+    return options == nullptr ? text : t_strdup_until(text, options);
+}
 
 static int probe_error(struct mail_storage *storage, struct fs_file **file) {
     mail_storage_set_critical(storage, "%s", fs_file_last_error(*file));

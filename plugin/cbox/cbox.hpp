@@ -101,7 +101,7 @@ struct CboxApi {
     // DELETE as one list change: what Dovecot expunges inside a delete goes without a call-out while this is set.
     void (*deleting_set)(struct mailbox *box, bool deleting);
     // The bodies.
-    const char *(*blob_root)(struct mail_storage *storage); // "posix /var/mail/blobs", for people and for comparing
+    const char *(*blob_root)(struct mail_storage *storage); // for people and for comparing; on the data stack
     int (*blob_probe)(struct mail_storage *storage, const char *name, std::string *content, bool write);
 
     // Bodies that no mail needs, of the whole account that the storage belongs to: noted, condemned, deleted. -1: not

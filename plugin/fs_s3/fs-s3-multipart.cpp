@@ -51,7 +51,7 @@ Outcome complete(const Upload &upload, const std::string &list, const Pairs &hea
     for (const auto &header : headers)
         if (header.first == "if-none-match") operation.headers.push_back(header);
     Outcome outcome = upload.client.run(std::move(operation));
-    if (outcome.error == 0 && parse_etag(outcome.text, "CompleteMultipartUploadResult").empty())
+    if (outcome.error == 0 && !is_answer(outcome.text, "CompleteMultipartUploadResult"))
         return unreadable(upload, "the end of a multipart upload");
     return outcome;
 }

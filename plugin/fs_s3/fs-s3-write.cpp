@@ -155,7 +155,7 @@ int file_copy(struct fs_file *source, struct fs_file *target) {
     file_forget(file);
     std::string from = "/" + client.location().bucket + "/" + encode_percent(s3_file(source).key, true);
     Outcome outcome = client.run({.method = "PUT", .key = file.key, .headers = {{"x-amz-copy-source", from}}});
-    if (outcome.error == 0 && parse_etag(outcome.text, "CopyObjectResult").empty()) {
+    if (outcome.error == 0 && !is_answer(outcome.text, "CopyObjectResult")) {
         outcome.error = EIO;
         outcome.sentence = client.location().name_of(file.key) + ": the server's answer to the copy cannot be read";
     }

@@ -90,9 +90,9 @@ std::optional<ListPage> parse_list(std::string_view xml) {
     return page;
 }
 
-std::string parse_etag(std::string_view xml, std::string_view root) {
+bool is_answer(std::string_view xml, std::string_view root) {
     auto document = parse_document(xml);
-    return document && document->root == root ? std::string(document->text("ETag")) : "";
+    return document && document->root == root;
 }
 
 std::string parse_upload_id(std::string_view xml) {

@@ -32,9 +32,9 @@ struct ListPage {
 };
 std::optional<ListPage> parse_list(std::string_view xml);
 
-// CopyObject and CompleteMultipartUpload: 200 may still turn out to be an error.
-std::string parse_etag(std::string_view xml, std::string_view root); // or empty
-std::string parse_upload_id(std::string_view xml);                   // or empty
+// CopyObject and CompleteMultipartUpload: 200 may still turn out to be an error. Not every server tells an ETag.
+bool is_answer(std::string_view xml, std::string_view root);
+std::string parse_upload_id(std::string_view xml); // or empty
 
 std::string escape_xml(std::string_view text);
 

@@ -146,6 +146,7 @@ void Call::send() {
         i_stream_unref(&input);
     }
     auto left = duration_cast<milliseconds>(deadline_ - steady_clock::now());
+    cut_short_ = left < location.timeout;
     io_loop_time_refresh();
     http_client_request_set_timeout_msecs(request_,
                                           static_cast<unsigned>(std::max(left.count(), milliseconds::rep(1))));
@@ -158,8 +159,13 @@ void Call::responded(const struct http_response *response, void *context) {
 
 void Call::receive(const struct http_response *response) {
     request_ = nullptr;
-    if (http_response_is_internal_error(response))
-        return failed(judge_silence(kind_of(response->status), response->reason, where()));
+    if (http_response_is_internal_error(response)) {
+        Verdict verdict = judge_silence(kind_of(response->status), response->reason, where());
+        // That the deadline came says less than what went wrong before.
+        if (cut_short_ && kind_of(response->status) == NoAnswer::timed_out && !outcome_.sentence.empty())
+            verdict.sentence = outcome_.sentence;
+        return failed(verdict);
+    }
     status_ = response->status;
     reason_ = response->reason == nullptr ? "" : response->reason;
     server_date_.reset();

@@ -85,6 +85,7 @@ private:
     std::chrono::steady_clock::time_point deadline_;
     unsigned attempt_ = 0, damaged_ = 0;
     bool finished_ = false, asking_why_ = false;
+    bool cut_short_ = false; // this attempt has less than a whole timeout until the deadline
     Credentials signed_with_;
 
     struct http_client_request *request_ = nullptr;

@@ -126,7 +126,7 @@ Verdict judge_answer(const Answer &answer, const Where &where) {
 }
 
 Verdict judge_silence(NoAnswer kind, std::string_view why, const Where &where) {
-    std::string object(where.object), reason(why);
+    std::string object(where.object), reason(why.substr(0, why.find(" (Request ")));
     switch (kind) {
     case NoAnswer::host_unknown:
         return {ETIMEDOUT, Again::soon, object + ": the host's name cannot be resolved: " + reason, {}};

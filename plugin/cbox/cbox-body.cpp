@@ -32,8 +32,6 @@ Result<CboxTrailer> trailer_of(std::string_view tail, uint64_t blob_size, size_t
 
 // The stream's size, by reading it if nothing else tells. -1 on a read error.
 int stream_size(struct istream *input, uoff_t *size_r) {
-    (void)i_stream_read(input); // opens it
-    if (input->stream_errno != 0) return -1;
     int ret = i_stream_get_size(input, true, size_r);
     if (ret != 0) return ret < 0 ? -1 : 0;
     const unsigned char *data;
@@ -58,6 +56,7 @@ Result<CboxTrailer> read_trailer(struct istream *input) {
     const auto failed = [input] { return unreadable(input->stream_errno, i_stream_get_error(input)); };
     uoff_t blob_size;
     std::string_view tail;
+    if (input->stream_errno != 0) return failed();
     if (stream_size(input, &blob_size) < 0 || read_tail(input, blob_size, tail_bytes, &tail) < 0) return failed();
     size_t size = 0;
     auto trailer = trailer_of(tail, blob_size, &size);
@@ -68,6 +67,7 @@ Result<CboxTrailer> read_trailer(struct istream *input) {
 
 Result<CboxBody> open_stream(struct fs_file **file) {
     struct istream *input = i_stream_create_fs_file(file, IO_BLOCK_SIZE);
+    (void)i_stream_read(input); // opens it
     auto trailer = read_trailer(input);
     if (!trailer) {
         i_stream_unref(&input);
@@ -129,6 +129,15 @@ Result<CboxBody> cbox_body_open(CboxStorage *storage, const CboxRecord &record, 
     if (ok) return body;
     i_stream_unref(&body->input);
     return ok.error();
+}
+
+// Its size first: a file system that can get the end alone need not get the rest.
+Result<CboxTrailer> cbox_body_trailer(struct fs_file **file) {
+    struct istream *input = fs_read_stream(*file, tail_bytes);
+    auto trailer = read_trailer(input);
+    i_stream_unref(&input);
+    fs_file_deinit(file);
+    return trailer;
 }
 
 const char *cbox_body_trouble(const Error &error) {

@@ -76,16 +76,14 @@ int open_aside(CboxBuild &build) {
 
 // MODSEQs can only be counted from a transaction of their own on; the mails come after that.
 int write_headers(CboxBuild &build) {
-    const void *data;
-    size_t size;
-    struct mail_index_view *live = mail_index_view_open(build.box->index);
-    mail_index_get_header_ext(live, cbox_mailbox(build.box)->header_ext_id, &data, &size);
+    CboxHeader header;
+    bool has_header = cbox_header_read(build.box, &header);
+    header.flags &= ~cbox_header_lost; // it is whole again
     struct mail_index_transaction *trans = begin(build);
     mail_index_update_header(trans, offsetof(struct mail_index_header, uid_validity), &build.head.uid_validity,
                              sizeof(build.head.uid_validity), TRUE);
-    if (size != 0) mail_index_update_header_ext(trans, build.ext.header, 0, data, size);
+    if (has_header) mail_index_update_header_ext(trans, build.ext.header, 0, &header, sizeof(header));
     mail_index_ext_reset(trans, cache_ext(build.index), build.cache_seq, TRUE);
-    mail_index_view_close(&live);
     if (commit(build, &trans, "writing the headers") < 0) return -1;
     mail_index_modseq_enable(build.index);
     return 0;

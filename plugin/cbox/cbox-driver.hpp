@@ -40,6 +40,8 @@ struct fs_file *cbox_body_file(CboxStorage *storage, struct event *event, const 
 // `denied`: another account's or message's; `retry`: it could not be read.
 Result<CboxBody> cbox_body_open(CboxStorage *storage, const CboxRecord &record, struct fs_file **file);
 const char *cbox_body_trouble(const Error &error); // missing, damaged, foreign, unreadable
+// Of a body the end alone, where the file system can read that. Consumes the file.
+Result<CboxTrailer> cbox_body_trailer(struct fs_file **file);
 
 // --- mails being saved ---
 
@@ -137,6 +139,8 @@ int cbox_purge(struct mail_storage *storage);
 
 struct mailbox_sync_context *cbox_sync_init(struct mailbox *box, enum mailbox_sync_flags flags);
 int cbox_rebuild(struct mailbox *box);
+// Of a mailbox whose header says that it is lost: its mails again, from their bodies. -1: not all, and it stays lost.
+int cbox_recover(struct mailbox *box);
 // Where something outside the sequence changed a mailbox that has a mark.
 int cbox_set_unlogged(struct mailbox *box, struct mail_index_view *view, struct mail_index_transaction *trans);
 
@@ -151,7 +155,6 @@ int cbox_log_mend(const char *path, enum file_lock_method method, struct event *
 // Header fields of a new or changed mailbox into a transaction.
 void cbox_header_write(struct mailbox *box, struct mail_index_view *view, struct mail_index_transaction *trans,
                        const struct mailbox_update *update);
-bool cbox_header_read(struct mailbox *box, CboxHeader *header_r);
 unsigned cbox_uidvalidity_next(struct mailbox_list *list);
 
 struct mailbox *cbox_mailbox_alloc(struct mail_storage *storage, struct mailbox_list *list, const char *vname,

@@ -77,7 +77,10 @@ static void guid_write(struct mailbox *box, struct mail_index_transaction *trans
     else if (guid_128_is_empty(header.mailbox_guid) && !guid_of_directory(box, header.mailbox_guid))
         guid_128_generate(header.mailbox_guid);
     // Not being made, and yet without a header.
-    if (guid_128_is_empty(old.mailbox_guid) && !box->creating) header.flags |= cbox_header_lost;
+    if (guid_128_is_empty(old.mailbox_guid) && !box->creating) {
+        header.flags |= cbox_header_lost;
+        header.lost_at = static_cast<uint32_t>(ioloop_time);
+    }
     if (memcmp(&old, &header, sizeof(old)) != 0)
         mail_index_update_header_ext(trans, cbox->header_ext_id, 0, &header, sizeof(header));
     memcpy(cbox->guid, header.mailbox_guid, sizeof(cbox->guid));
@@ -144,6 +147,7 @@ static int guid_load(struct mailbox *box) {
     memcpy(cbox_mailbox(box)->guid, header.mailbox_guid, sizeof(header.mailbox_guid));
     // If the index is ever reset behind our back, the GUID stays, and that mails are missing is known.
     header.flags |= cbox_header_lost;
+    header.lost_at = 0;
     mail_index_set_ext_init_data(box->index, cbox_mailbox(box)->header_ext_id, &header, sizeof(header));
     return 0;
 }

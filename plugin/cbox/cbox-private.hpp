@@ -5,6 +5,7 @@
 //   cbox-mailbox.cpp    mailbox: open, create, update, header and record extensions
 //   cbox-blob.cpp       blobs: name, write, delete
 //   cbox-body.cpp       bodies: read, and judged by their trailers
+//   cbox-recover.cpp    a lost index from the bodies
 //   cbox-mail.cpp       mail: dates, sizes, stream, GUID, POP3 UIDL
 //   cbox-save.cpp       save and copy: body first, then the index record
 //   cbox-attribute.cpp  METADATA: held back until the change counts
@@ -34,7 +35,8 @@ enum CboxRecordFlags : uint32_t {
 
 struct CboxHeader { // header extension "cbox-hdr"
     uint8_t mailbox_guid[16];
-    uint32_t flags, reserved; // CboxHeaderFlags
+    uint32_t flags;   // CboxHeaderFlags
+    uint32_t lost_at; // when that was noticed, 0 = not known
 };
 static_assert(sizeof(CboxHeader) == 24);
 enum CboxHeaderFlags : uint32_t {
@@ -71,8 +73,9 @@ struct CboxExtIds {
 };
 CboxExtIds cbox_ext_register(struct mail_index *index);
 
-// --- marks and records, from a view or a transaction ---
+// --- headers, marks and records, from a view or a transaction ---
 
+bool cbox_header_read(struct mailbox *box, CboxHeader *header_r);        // false: the index has none
 Mark cbox_mark_read(struct mail_index_view *view, uint32_t mark_ext_id); // none if the index has none
 void cbox_mark_write(struct mail_index_transaction *trans, uint32_t mark_ext_id, const Mark &mark);
 bool cbox_record_read(struct mail_index_view *view, uint32_t record_ext_id, uint32_t seq, CboxRecord *record_r);

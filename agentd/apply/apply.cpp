@@ -41,6 +41,9 @@ Outcome snapshot_at_destination(Account &account, const CboxApi &api, struct mai
                                 const NumberedChange &numbered, const SnapshotChange &snapshot) {
     const Change &change = numbered.change;
     Chain chain = judge_chain(mark, change.previous, numbered.number);
+    // A source that lost its index begins anew with what it has.
+    if (chain == Chain::diverged && snapshot.unlogged && change.previous.none() && !mark.unlogged)
+        chain = Chain::wanted;
     // What the source committed past the log is in the bulk alone.
     if (chain == Chain::apply && (mark.number.none() || snapshot.unlogged)) chain = Chain::wanted;
     if (chain == Chain::wanted && !mark.unlogged) {

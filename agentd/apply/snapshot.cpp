@@ -79,7 +79,11 @@ Outcome snapshot_mailbox(Account &account, const SnapshotMailbox &request, const
     if (!box && box.error().code == Code::gone) return {Verdict::skipped, box.error().message};
     if (!box) return Outcome::of(box.error());
     Mark mark;
-    if (where->api->mark_get(*box, &mark) < 0) return Outcome::of(storage_error(*box, "cannot read the mark of"));
+    if (where->api->mark_get(*box, &mark) < 0) {
+        Error error = storage_error(*box, "cannot read the mark of");
+        account.close(request.object); // its index may have been lost
+        return Outcome::of(error);
+    }
     if (mark.number.none() || mark.unlogged)
         if (auto durable = make_durable(account, *box); !durable) return Outcome::of(durable.error());
     CboxSnapshot *snapshot = where->api->snapshot_begin(*box, request.snapshot, number_r);

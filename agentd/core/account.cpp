@@ -354,7 +354,7 @@ void Account::snapshot_unlogged(std::function<void()> done) {
         if (reply.facts && ship_open_) {
             inspected_ = true;
             for (auto &object : reply.facts->objects)
-                if (object.mark.unlogged) ship_->unlogged(now, object.object);
+                if (object.mark.unlogged) ship_->unlogged(now, object.object, object.mark);
         } else if (ship_open_) {
             inspect_at_ = now + role_retry;
         }

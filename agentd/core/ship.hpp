@@ -45,7 +45,7 @@ public:
     void snapshot(Time now, const Object &);
 
     // Its content is past the log: it is snapshotted, and named until that counts.
-    void unlogged(Time now, const Object &);
+    void unlogged(Time now, const Object &, const Mark &);
     const std::set<Object> &unlogged() const { return unlogged_; }
     Number unlogged_until() const { return unlogged_until_; } // the last snapshot of such an object
 
@@ -114,6 +114,7 @@ private:
     bool under_way(const Object &) const;
     bool in_doubt(const Object &) const;
     bool needs_snapshot(const Clear &) const;
+    void begin_anew(const Object &);
     void note_snapshot(const Change &, const Number &);
     void take_snapshots();
     void snapshot_taken(const Object &, const Reply &);

@@ -9,7 +9,11 @@ static constexpr int snapshots_at_once = 4; // that only destinations want; one 
 
 static bool plain(const Mark &mark) { return !mark.number.none() && !mark.unlogged; }
 
+// Its index was lost, and made anew by force-resync: that is its content now, whatever the log has.
+static bool made_anew(const Mark &mark) { return mark.number.none() && mark.unlogged; }
+
 void Ship::clear(Time now, ClientId client, const Clear &clear) {
+    if (made_anew(clear.mark)) begin_anew(clear.object);
     clears_.push_back({client, clear, now});
     go_on(now);
     if (phase_ == Phase::closed) answer_clears();
@@ -20,7 +24,17 @@ void Ship::snapshot(Time now, const Object &object) {
     go_on(now);
 }
 
-void Ship::unlogged(Time now, const Object &object) {
+// Nothing of its past has to be rolled forward, and its next change is a SNAPSHOT that follows none.
+void Ship::begin_anew(const Object &object) {
+    auto of_object = [&](const Offer &offer) { return touches(offer.change, object); };
+    if (std::ranges::any_of(waiting_, of_object) || (unsettled_ && std::ranges::any_of(unsettled_->offers, of_object)))
+        return;
+    unconfirmed_.settle(object);
+    assigned_.erase(object);
+}
+
+void Ship::unlogged(Time now, const Object &object, const Mark &mark) {
+    if (made_anew(mark)) begin_anew(object);
     unlogged_.insert(object);
     snapshot(now, object);
 }

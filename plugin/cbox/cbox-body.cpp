@@ -83,8 +83,9 @@ Result<CboxBody> open_stream(struct fs_file **file) {
 Result<CboxBody> open_small(struct fs_file *file) {
     static char blob[small_blob_max];
     ssize_t size = fs_read(file, blob, sizeof(blob));
+    // Wrappers read through streams, and may say that they need another call at the end: the stream is simpler.
+    if (size == sizeof(blob) || (size < 0 && errno == EAGAIN)) return CboxBody{};
     if (size < 0) return unreadable(errno, fs_file_last_error(file));
-    if (size == sizeof(blob)) return CboxBody{};
     std::string_view whole(blob, static_cast<size_t>(size));
     size_t trailer_size;
     auto trailer = trailer_of(whole, whole.size(), &trailer_size);

@@ -353,24 +353,13 @@ static int flush_unlogged(struct mailbox *box) {
     return -1;
 }
 
-// A mailbox that lost its index must not stand for the truth in every replica.
-static int refuse_if_lost(struct mailbox *box) {
-    CboxHeader header;
-    (void)cbox_header_read(box, &header);
-    if ((header.flags & cbox_header_lost) == 0) return 0;
-    mail_storage_set_error(box->storage, MAIL_ERROR_NOTPOSSIBLE,
-                           "it lost its index: promote a replica of the account, or take what its bodies still tell: "
-                           "doveadm force-resync");
-    return -1;
-}
-
 // No clear?: the agent has asked for this snapshot, and would wait for it.
 int cbox_commit_snapshot(struct mailbox *box, const SnapshotId &id, const CboxFrozen &frozen, Number *number_r) {
     CboxRun run{};
     CboxLock lock;
     // Most of it before the lock, so that writers wait for the rest only.
     if (flush_unlogged(box) < 0 || cbox_lock(box, false, &lock) < 0) return -1;
-    if (refuse_if_lost(box) < 0 || flush_unlogged(box) < 0) {
+    if (cbox_refuse_if_lost(box) < 0 || flush_unlogged(box) < 0) {
         (void)cbox_unlock(box, &lock, false, {});
         return -1;
     }

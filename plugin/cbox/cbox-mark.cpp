@@ -70,7 +70,18 @@ int cbox_mark_get(struct mailbox *box, Mark *mark_r) {
     return 0;
 }
 
+int cbox_refuse_if_lost(struct mailbox *box) {
+    CboxHeader header;
+    (void)cbox_header_read(box, &header);
+    if ((header.flags & cbox_header_lost) == 0) return 0;
+    mail_storage_set_error(box->storage, MAIL_ERROR_NOTPOSSIBLE,
+                           "it lost its index: promote a replica of the account, or take what its bodies still tell: "
+                           "doveadm force-resync");
+    return -1;
+}
+
 int cbox_mark_set(struct mailbox *box, const Number &number, bool durable) {
+    if (cbox_refuse_if_lost(box) < 0) return -1;
     if (write_alone(box->index, cbox_mailbox(box)->mark_ext_id, {number, false}, durable) == 0) return 0;
     mailbox_set_index_error(box);
     return -1;

@@ -1,10 +1,9 @@
 // A mailbox that lost its index gets its mails back from what their bodies say of themselves (docs/decisions/
 // lost-indexes.md): all bodies of the account that no mailbox names, but for those of another lost mailbox. Nothing is
 // locked while bodies are looked at; run twice, it finds nothing more.
-#include <unistd.h>
 #include <algorithm>
 #include <tuple>
-#include "plugin/cbox/cbox-driver.hpp"
+#include "plugin/cbox/cbox-sweep.hpp"
 
 namespace replica {
 
@@ -35,6 +34,8 @@ public:
                                    "This mailbox lost its index: its owner's must be resynced");
             return -1;
         }
+        uint64_t epoch;
+        if ((standing_ = cbox_standing(box_->storage, &epoch)) < 0) return -1;
         (void)cbox_header_read(box_, &header_);
         e_warning(box_->event, "cbox: the index was lost, the bodies are looked at");
         return read_references() < 0 || look_at_bodies() < 0 || write() < 0 ? -1 : 0;
@@ -59,6 +60,7 @@ private:
     struct mailbox *box_;
     CboxStorage *storage_;
     CboxHeader header_{};
+    int standing_ = 0;            // 1: this store is the source of its replicas
     std::vector<uint64_t> named_; // how the ids of all blobs begin that a mailbox names, sorted
     std::vector<Guid> also_lost_; // other mailboxes
     std::vector<Found> found_;
@@ -212,8 +214,7 @@ int Recovery::write_headers(struct mail_index_view *view, struct mail_index_tran
     header_.lost_at = 0;
     mail_index_update_header_ext(trans, cbox_mailbox(box_)->header_ext_id, 0, &header_, sizeof(header_));
     if (!cbox_mark_read(view, mark_ext_id).number.none()) return cbox_set_unlogged(box_, view, trans);
-    const char *role = t_strconcat(cbox_mail_root(box_->storage), "/.replica/state", nullptr);
-    if (access(role, F_OK) < 0) return 0;
+    if (standing_ == 0) return 0;
     cbox_mark_write(trans, mark_ext_id, {{}, true});
     return cbox_unlogged_file_create(box_->storage);
 }
@@ -229,6 +230,11 @@ int Recovery::write() {
     });
     CboxLock lock;
     if (cbox_lock(box_, false, &lock) < 0) return -1;
+    CboxCondemned condemned;
+    if (condemned.open(box_->storage) < 0) {
+        (void)cbox_unlock(box_, &lock, false, {});
+        return -1;
+    }
     (void)cbox_header_read(box_, &header_);
     if ((header_.flags & cbox_header_lost) == 0) // recovered by another process meanwhile
         return cbox_unlock(box_, &lock, false, {});
@@ -239,11 +245,13 @@ int Recovery::write() {
     const char *names[] = {recovered_keyword, nullptr};
     struct mail_keywords *tag = mail_index_keywords_create(box_->index, names);
     uint32_t next_uid = mail_index_get_header(view)->next_uid;
-    size_t foreign = 0;
+    size_t appended = 0, foreign = 0;
     for (const Found &found : found_) {
+        if (condemned.has(Guid::from(found.record.blob))) continue; // expunged long ago
         uint32_t uid = std::max(next_uid, found.uid);
         append(trans, found, uid, tag);
         next_uid = uid + 1;
+        appended++;
         foreign += !found.own;
     }
     mail_index_keywords_unref(&tag);
@@ -257,7 +265,7 @@ int Recovery::write() {
     e_warning(box_->event,
               "cbox: %zu mails recovered from %llu bodies; %zu of them were first saved elsewhere and have the keyword "
               "%s; %llu bodies are damaged and were passed over. Flags are not known.",
-              found_.size(), static_cast<unsigned long long>(bodies_), foreign, recovered_keyword,
+              appended, static_cast<unsigned long long>(bodies_), foreign, recovered_keyword,
               static_cast<unsigned long long>(damaged_));
     return 0;
 }

@@ -366,6 +366,24 @@ TEST_F(ShipTest, AnUnloggedObjectIsSnapshottedToo) {
     EXPECT_TRUE(std::holds_alternative<SnapshotList>(effects.asked[1].request));
 }
 
+TEST_F(ShipTest, AnIndexMadeAnewIsSnapshottedWhateverTheLogHas) {
+    acknowledged(imap, 1, change_of(mailbox(1), {1, 4}));
+    ship.client_gone(now, imap);
+    effects.expect_request<Apply>();
+    effects.reply({Verdict::wanted});
+    ask(lmtp, 1, mailbox(1), {{1, 4}});
+    EXPECT_EQ(answered(lmtp), Reason::stopped);
+    ask(lmtp, 2, mailbox(1), {{}, true});
+    effects.expect_request<SnapshotMailbox>(true);
+    EXPECT_TRUE(ship.unlogged().contains(mailbox(1)));
+    acknowledged(pop3, 1, Change{mailbox(1), ChangeKind::snapshot, {}, {}, encode(SnapshotChange{{}, true})});
+    ship.done(now, pop3, {1, true});
+    EXPECT_EQ(answered(lmtp), Reason::none);
+    EXPECT_TRUE(ship.unlogged().empty());
+    EXPECT_EQ(ship.problem(), "");
+    EXPECT_EQ(ship.settled(), (Number{1, 12}));
+}
+
 TEST_F(ShipTest, AMarkReadBeforeTheSnapshotAsksForNoOther) {
     acknowledged(pop3, 1, Change{mailbox(1), ChangeKind::snapshot, {}, {1, 4}, "id"});
     ship.done(now, pop3, {1, true});

@@ -1,14 +1,13 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <set>
 #include "plugin/cbox/cbox-driver.hpp"
 
 namespace replica {
 
 namespace {
 
-constexpr size_t probe_bytes_max = 64 * 1024, known_directories_max = 16384;
+constexpr size_t probe_bytes_max = 64 * 1024;
 
 void crc_init(void *context) { *static_cast<uint32_t *>(context) = 0; }
 void crc_loop(void *context, const void *data, size_t size) {
@@ -48,28 +47,21 @@ void cbox_blob_delete(CboxStorage *storage, struct event *event, const Guid &blo
     fs_file_deinit(&file);
 }
 
-static std::set<std::array<uint64_t, 4>> known_directories;
-
-// Whether this process has made this very directory's own name durable before. Its birth tells it from a later one with
-// the same inode number.
-static bool name_is_durable(int dir_fd) {
-    struct statx st;
-    if (statx(dir_fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0 || (st.stx_mask & STATX_BTIME) == 0)
-        return false;
-    if (known_directories.size() >= known_directories_max) known_directories.clear();
-    uint64_t device = uint64_t(st.stx_dev_major) << 32 | st.stx_dev_minor;
-    return !known_directories.insert({device, st.stx_ino, uint64_t(st.stx_btime.tv_sec), st.stx_btime.tv_nsec}).second;
-}
-
-// 1: and its name may not be durable yet, 0: it is.
-static int sync_directory(CboxStorage *storage, const char *dir) {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+// Makes the names in `dir` durable, and its own, which is up to `levels` above. Once that is done the directory is
+// sticky: every other process sees that it need not be done again, and a power loss takes at worst the bit.
+static int sync_names(CboxStorage *storage, const std::string &dir, unsigned levels) {
+    int fd = open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd == -1 || fsync(fd) < 0) {
-        mail_storage_set_critical(&storage->storage, "fsync(%s) failed: %m", dir);
+        mail_storage_set_critical(&storage->storage, "fsync(%s) failed: %m", dir.c_str());
         i_close_fd(&fd);
         return -1;
     }
-    int ret = name_is_durable(fd) ? 0 : 1;
+    struct stat st;
+    int ret = 0;
+    if (levels > 0 && fstat(fd, &st) == 0 && (st.st_mode & S_ISVTX) == 0) {
+        ret = sync_names(storage, dir.substr(0, dir.rfind('/')), levels - 1);
+        if (ret == 0) (void)fchmod(fd, (st.st_mode & ALLPERMS) | S_ISVTX);
+    }
     i_close_fd(&fd);
     return ret;
 }
@@ -77,16 +69,7 @@ static int sync_directory(CboxStorage *storage, const char *dir) {
 int cbox_blob_sync_directories(CboxStorage *storage, const char *path) {
     if (strcmp(fs_get_root_driver(storage->fs), "posix") != 0 || path == nullptr || *path != '/') return 0;
     // <root>/<account>/<2 hex>/<blob>: two directories may be new, and their names stand in the one above.
-    std::string dir = path;
-    int ret = 1;
-    for (int level = 0; level < 3 && ret > 0; level++) {
-        dir.resize(dir.rfind('/'));
-        if (dir.empty()) break;
-        ret = sync_directory(storage, dir.c_str());
-    }
-    if (ret >= 0) return 0;
-    known_directories.clear(); // what stands below the one that failed is not durable after all
-    return -1;
+    return sync_names(storage, std::string(path, strrchr(path, '/')), 2);
 }
 
 // Without the options behind an S3 URL: stores may differ in them, and credentials are nobody's business.

@@ -4,6 +4,7 @@ import os
 import random
 import re
 import signal
+import stat
 import struct
 import sys
 import threading
@@ -53,6 +54,19 @@ class Bodies(OnSite):
         imap.ok("STORE 1 +FLAGS (\\Deleted)")
         imap.ok("EXPUNGE")
         self.assertTrue(any(path.endswith(blob) for path in self.site.blob_files()))
+
+    def test_a_directory_is_sticky_once_its_name_is_durable(self):
+        self.site.imap(self.user).append("INBOX", message("first"))
+        blob = self.blobs_of(self.user)[0]
+        path = next(p for p in self.site.blob_files() if p.endswith(blob))
+        folders = [os.path.dirname(path), os.path.dirname(os.path.dirname(path))]
+        for folder in folders:
+            self.assertTrue(os.stat(folder).st_mode & stat.S_ISVTX, folder)
+        self.assertFalse(os.stat(self.site.blobs).st_mode & stat.S_ISVTX)
+        os.chmod(folders[1], 0o700)  # as a restore may leave it: the next new directory below it looks further up
+        imap = self.site.imap(self.user)
+        while not os.stat(folders[1]).st_mode & stat.S_ISVTX:
+            imap.append("INBOX", message("more"))
 
     def test_a_lost_or_damaged_blob_is_named_and_the_mail_stays(self):
         imap = self.site.imap(self.user)

@@ -32,18 +32,33 @@ std::string body_of(size_t size, unsigned seed = 1) {
 
 std::string new_folder() { return std::string("contract-") + guid_generate(); }
 
+constexpr int failed = 1, refused = 2, died = 3; // how work() ends
+
+// What a second process does in a test; its exit code.
+int work(const Files &files, const std::string &what, char with) {
+    if (what == "create") {
+        int error = files.write("contended", std::string(20'000, with), FS_OPEN_MODE_CREATE).error;
+        return error == 0 ? with : error == EEXIST ? refused : failed;
+    }
+    if (what == "replace") {
+        for (int round = 0; round < 10; round++)
+            if (!files.write("contended", std::string(100'000, with))) return failed;
+        return 0;
+    }
+    (void)files.write_stream("half", body_of(3'000'000), 1000, [] { _exit(died); });
+    return failed;
+}
+
 class FsContract : public testing::Test {
 protected:
     const std::string folder = new_folder();
     Files files{location, folder};
 
-    // Runs in a process of its own, with a file system of its own; its exit code.
-    static pid_t fork_with(const std::string &in_folder, const std::function<int(const Files &)> &work) {
+    // Does it in a process of its own: see work() below.
+    pid_t start(const char *what, char with = '-') const {
         pid_t pid = fork();
-        if (pid == 0) {
-            Files own(location, in_folder);
-            _exit(work(own));
-        }
+        const char argument[] = {with, '\0'};
+        if (pid == 0) execl("/proc/self/exe", "fs_contract", location.c_str(), folder.c_str(), what, argument, nullptr);
         return pid;
     }
 
@@ -162,15 +177,12 @@ TEST_F(FsContract, CreateRefusesWhatIsThere) {
 TEST_F(FsContract, OfManyCreatorsOneWins) {
     std::vector<pid_t> pids;
     for (char writer = 'a'; writer < 'i'; writer++)
-        pids.push_back(fork_with(folder, [writer](const Files &own) {
-            int error = own.write("contended", std::string(20'000, writer), FS_OPEN_MODE_CREATE).error;
-            return error == 0 ? writer : error == EEXIST ? 0 : 1;
-        }));
+        pids.push_back(start("create", writer));
     std::string winners;
     for (pid_t pid : pids) {
         int code = exit_of(pid);
-        EXPECT_NE(code, 1);
-        if (code > 1) winners += static_cast<char>(code);
+        EXPECT_NE(code, failed);
+        if (code >= 'a') winners += static_cast<char>(code);
     }
     ASSERT_EQ(winners.size(), 1U) << winners;
     EXPECT_EQ(files.read("contended").bytes, std::string(20'000, winners[0]));
@@ -180,11 +192,7 @@ TEST_F(FsContract, ReadersOfAContendedFileSeeOneWriterWhole) {
     GOOD(files.write("contended", std::string(100'000, 'z')));
     std::vector<pid_t> pids;
     for (char writer = 'a'; writer < 'e'; writer++)
-        pids.push_back(fork_with(folder, [writer](const Files &own) {
-            for (int round = 0; round < 10; round++)
-                if (!own.write("contended", std::string(100'000, writer))) return 1;
-            return 0;
-        }));
+        pids.push_back(start("replace", writer));
     for (int round = 0; round < 40; round++) {
         auto content = files.read("contended");
         GOOD(content);
@@ -203,12 +211,7 @@ TEST_F(FsContract, WhatIsAbortedLeavesNothing) {
 }
 
 TEST_F(FsContract, AWriterThatDiesLeavesNothing) {
-    EXPECT_EQ(exit_of(fork_with(folder,
-                                [](const Files &own) {
-                                    (void)own.write_stream("half", body_of(3'000'000), 1000, [] { _exit(7); });
-                                    return 0;
-                                })),
-              7);
+    EXPECT_EQ(exit_of(start("die")), died);
     EXPECT_EQ(files.exists("half").bytes, "no");
 }
 
@@ -294,13 +297,15 @@ TEST_F(FsContract, AnyNameIsKeptAsItIs) {
 
 int main(int argc, char **argv) {
     testing::InitGoogleTest(&argc, argv);
-    if (argc != 2) {
+    if (argc != 2 && argc != 5) {
         fprintf(stderr, "fs_contract LOCATION [--gtest_filter=...]\n");
         return 2;
     }
     replica::test::location = argv[1];
     lib_init();
-    int ret = RUN_ALL_TESTS();
+    struct ioloop *loop = io_loop_create();
+    int ret = argc == 2 ? RUN_ALL_TESTS() : replica::test::work({argv[1], argv[2]}, argv[3], argv[4][0]);
+    io_loop_destroy(&loop);
     lib_deinit();
     return ret;
 }

@@ -19,6 +19,7 @@ base_dir = {folder}/run
 state_dir = {folder}/state
 log_path = /dev/stderr
 ssl = no
+import_environment = TZ AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY LD_PRELOAD FAKETIME
 ssl_client_ca_file = {ca}
 """
 

@@ -148,11 +148,7 @@ class Server(Endpoint):
 
     @property
     def url(self):
-        return f"{self._scheme}://{self.address}"
-
-    @property
-    def _scheme(self):
-        return "https" if self.certificate else "http"
+        return f"http{'s' if self.certificate else ''}://{self.address}"
 
     # --- its life ---
 
@@ -205,8 +201,8 @@ class Server(Endpoint):
 
     def _administer(self, *command):
         access, secret = self.root
-        _run(f"administer {self.name}", prepare(), "admin", "--region", REGION, "--endpoint-url", f"{self._scheme}://{self.admin}",
-             "--allow-insecure", *command, ADMIN_ACCESS_KEY=access, ADMIN_SECRET_KEY=secret)
+        _run(f"administer {self.name}", prepare(), "admin", "--region", REGION, "--endpoint-url", f"http://{self.admin}",
+             *command, ADMIN_ACCESS_KEY=access, ADMIN_SECRET_KEY=secret)
 
 
 if __name__ == "__main__":

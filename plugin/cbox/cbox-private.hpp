@@ -75,7 +75,7 @@ CboxExtIds cbox_ext_register(struct mail_index *index);
 
 // --- headers, marks and records, from a view or a transaction ---
 
-bool cbox_header_read(struct mailbox *box, CboxHeader *header_r);        // false: the index has none
+bool cbox_header_read(struct mailbox *box, CboxHeader *header_r); // false: the index has none
 // A mailbox that lost its index is not what any number says. -1: it did, the error is set.
 int cbox_refuse_if_lost(struct mailbox *box);
 Mark cbox_mark_read(struct mail_index_view *view, uint32_t mark_ext_id); // none if the index has none

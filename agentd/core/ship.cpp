@@ -241,8 +241,6 @@ bool Ship::idle() const {
     return waiting_.empty() && !unsettled_ && !snapshot_runs && unconfirmed_.idle();
 }
 
-std::string Ship::problem() const {
-    return unconfirmed_.stopped().empty() ? std::string() : unconfirmed_.stopped().begin()->second;
-}
+std::string Ship::problem() const { return unconfirmed_.problem(); }
 
 } // namespace replica

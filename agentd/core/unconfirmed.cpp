@@ -39,13 +39,17 @@ void Unconfirmed::doubt(const Object &object) {
         if (kept.change.object == object) kept.owner.reset();
 }
 
-// Until when the object must not be sent: nothing said = now; a stopped one waits for ever.
+// Must the object not be sent yet?
 bool Unconfirmed::waits(const Object &object) {
-    if (stopped_.contains(object)) return true;
+    auto until = [&](Time at) {
+        if (at <= now_) return false;
+        wake_at_ = wake_at_ ? std::min(*wake_at_, at) : at;
+        return true;
+    };
+    auto stopped = stopped_.find(object);
     auto retry = retry_at_.find(object);
-    if (retry == retry_at_.end() || retry->second <= now_) return false;
-    wake_at_ = wake_at_ ? std::min(*wake_at_, retry->second) : retry->second;
-    return true;
+    return (stopped != stopped_.end() && until(stopped->second.again_at)) ||
+           (retry != retry_at_.end() && until(retry->second));
 }
 
 void Unconfirmed::roll(Time now) {
@@ -108,6 +112,7 @@ bool Unconfirmed::conclude(const Number &number, const Object &object, Verdict v
         return false;
     }
     retry_at_.erase(object);
+    stopped_.erase(object);
     kept_.erase(it);
     return true;
 }
@@ -120,8 +125,10 @@ void Unconfirmed::stop(const Number &number, const Object &object, Verdict verdi
         why += text;
     else
         why += "its index is behind what the log still has";
-    effects_.log(Effects::Level::error, "roll_forward_stopped account=" + account_ + " reason=" + why);
-    stopped_[object] = std::move(why);
+    auto &stopped = stopped_[object];
+    if (stopped.why != why)
+        effects_.log(Effects::Level::error, "roll_forward_stopped account=" + account_ + " reason=" + why);
+    stopped = {std::move(why), now_ + stopped_retry_after};
 }
 
 bool Unconfirmed::has(const Object &object) const {
@@ -134,8 +141,10 @@ bool Unconfirmed::in_doubt(const Object &object) const {
 
 const std::string *Unconfirmed::stopped(const Object &object) const {
     auto it = stopped_.find(object);
-    return it == stopped_.end() ? nullptr : &it->second;
+    return it == stopped_.end() ? nullptr : &it->second.why;
 }
+
+std::string Unconfirmed::problem() const { return stopped_.empty() ? std::string() : stopped_.begin()->second.why; }
 
 bool Unconfirmed::idle() const {
     return !rolling_ &&

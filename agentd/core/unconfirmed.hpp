@@ -19,6 +19,7 @@ public:
     static constexpr size_t batch_max = 200;
     static constexpr size_t kept_max = 10'000;
     static constexpr std::chrono::milliseconds retry_after{200};
+    static constexpr std::chrono::minutes stopped_retry_after{1}; // what stopped may have been mended
 
     struct Owner { // the connection and request that will say DONE
         ClientId client = 0;
@@ -41,7 +42,7 @@ public:
     bool has(const Object &object) const;      // anything kept of it
     bool in_doubt(const Object &object) const; // something to roll forward
     const std::string *stopped(const Object &object) const;
-    const std::map<Object, std::string> &stopped() const { return stopped_; }
+    std::string problem() const; // of one that is stopped, or empty
 
     bool rolled_forward(const Number &upto) const; // nothing kept up to there, but of stopped objects
     bool idle() const;                             // nothing kept but of stopped objects
@@ -66,10 +67,14 @@ private:
     std::string account_;
     Effects &effects_;
     std::function<void()> moved_;
-    std::list<Kept> kept_;                  // in the log's order
-    std::map<Object, Time> retry_at_;       // answered retry
-    std::map<Object, std::string> stopped_; // why it cannot be rolled forward
-    Time now_{}, not_before_{};             // not_before_: after a lost worker
+    std::list<Kept> kept_;            // in the log's order
+    std::map<Object, Time> retry_at_; // answered retry
+    struct Stopped {
+        std::string why; // it cannot be rolled forward
+        Time again_at;
+    };
+    std::map<Object, Stopped> stopped_;
+    Time now_{}, not_before_{}; // not_before_: after a lost worker
     std::optional<Time> wake_at_;
     bool rolling_ = false;
 };

@@ -244,6 +244,24 @@ TEST_F(ShipTest, AnObjectThatCannotBeRolledForwardStopsItselfOnly) {
     EXPECT_EQ(ship.settled(), (Number{1, 10}));
 }
 
+TEST_F(ShipTest, WhatStoppedIsTriedAgainByItself) {
+    auto number = acknowledged(imap, 1, change_of(mailbox(1), {1, 4}));
+    ship.client_gone(now, imap);
+    effects.reply({Verdict::failed});
+    EXPECT_FALSE(ship.problem().empty());
+    pass(30s);
+    EXPECT_TRUE(effects.asked.empty());
+    EXPECT_EQ(ship.deadline(), now + 30s);
+    pass(31s);
+    effects.reply({Verdict::failed});
+    EXPECT_EQ(effects.logged.size(), 1u) << "the same reason is said once";
+    pass(61s);
+    effects.reply({Verdict::applied});
+    EXPECT_TRUE(ship.problem().empty());
+    ask(lmtp, 2, mailbox(1), {number});
+    EXPECT_EQ(answered(lmtp), Reason::none);
+}
+
 TEST_F(ShipTest, WhatStandsBehindADivergedChangeGoesOnAtOnce) {
     acknowledged(imap, 1, change_of(mailbox(1), {1, 4}));
     acknowledged(imap, 2, change_of(mailbox(2), {1, 4}));

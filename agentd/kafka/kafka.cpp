@@ -42,7 +42,6 @@ struct Kafka::Impl {
     };
     std::map<Place, Assigned> assigned;
     std::set<Place> moved; // assigned inside a handler: what the batch still holds of it is from elsewhere
-    size_t queued_bytes = 0;
 
     static void on_log(const rd_kafka_t *handle, int level, const char *, const char *text) {
         auto *self = static_cast<Impl *>(rd_kafka_opaque(handle));
@@ -50,7 +49,6 @@ struct Kafka::Impl {
     }
     static void on_delivery(rd_kafka_t *, const rd_kafka_message_t *message, void *opaque) {
         auto *self = static_cast<Impl *>(opaque);
-        self->queued_bytes -= message->len + message->key_len;
         Outcome outcome{
             reinterpret_cast<uintptr_t>(message->_private), message->err == RD_KAFKA_RESP_ERR_NO_ERROR, false, {}};
         if (!outcome.delivered) {
@@ -135,7 +133,6 @@ struct Kafka::Impl {
         drop(produce_topics);
         rd_kafka_destroy(producer);
         producer = nullptr;
-        queued_bytes = 0;
     }
 };
 
@@ -173,7 +170,6 @@ Result<void> Kafka::renew_producer() {
 }
 
 int Kafka::wake_fd() const { return impl_->wake; }
-size_t Kafka::produce_queue_bytes() const { return impl_->queued_bytes; }
 
 void Kafka::poll() {
     auto &self = *impl_;
@@ -213,10 +209,7 @@ void Kafka::produce(const Place &place, std::string_view key, std::string_view v
     void *payload = tombstone ? nullptr : const_cast<char *>(value.data());
     int rc = rd_kafka_produce(topic, place.partition, RD_KAFKA_MSG_F_COPY, payload, tombstone ? 0 : value.size(),
                               key.data(), key.size(), reinterpret_cast<void *>(static_cast<uintptr_t>(token)));
-    if (rc == 0) {
-        self.queued_bytes += value.size() + key.size();
-        return;
-    }
+    if (rc == 0) return;
     auto code = rd_kafka_last_error();
     self.handlers.outcome({token, false, code == RD_KAFKA_RESP_ERR__FATAL, rd_kafka_err2str(code)});
 }

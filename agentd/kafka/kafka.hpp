@@ -62,7 +62,6 @@ public:
     void poll();         // calls the handlers; returns when nothing is left or its share of messages was given
 
     void produce(const Place &place, std::string_view key, std::string_view value, bool tombstone, uint64_t token);
-    size_t produce_queue_bytes() const; // handed to librdkafka and not delivered yet
     Result<void> renew_producer();
 
     // Prompt: each record at once, for what is acknowledged by it. Batched: what came within some milliseconds

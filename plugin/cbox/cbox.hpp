@@ -12,6 +12,8 @@
 namespace replica {
 
 inline constexpr char cbox_storage_name[] = "cbox";
+// Raised with whatever a module that was built before would misread: a member of CboxApi, CboxCallout, CboxPending or
+// CboxStorage that is added, removed, moved, or means something else.
 inline constexpr uint32_t cbox_api_version = 2;
 
 // Under the object's lock, everything final, nothing written yet.

@@ -77,8 +77,10 @@ void Account::forget() {
     reader_.reset();
     crossed_.reset();
     snapshots_.clear();
+    lists_wanted_at_.reset();
     stopped_.clear();
     lost_ = false;
+    storing_ = flushed_ = {};
     fence_read_ = 0;
     stored_ = {};
 }
@@ -336,25 +338,24 @@ void Account::destination_state(Time now, const DestinationState &state) {
 
 // A new destination begins with the lists; it names the mailboxes that it wants once it has them.
 void Account::snapshot_lists(const Number &position) {
-    if (inspecting_) return;
-    inspecting_ = true;
-    own_effects_->worker(name_, Inspect{0, name_}, false, [this, position](const Reply &reply) {
-        inspecting_ = false;
-        if (!reply.facts || !ship_open_) return;
-        for (auto &object : reply.facts->objects)
-            if (auto &last = snapshots_[object.object]; object.object.is_list() && (last.none() || position >= last))
-                ship_->snapshot(std::chrono::steady_clock::now(), object.object);
-    });
+    bool asked = lists_wanted_at_.has_value();
+    lists_wanted_at_ = position;
+    if (!asked) host_.inspect_later(key_);
 }
 
 // What was committed past the log, while the plugin was not loaded, is in no replica before its snapshot.
-void Account::snapshot_unlogged(std::function<void()> done) {
+void Account::inspect(std::function<void()> done) {
     own_effects_->worker(name_, Inspect{0, name_}, false, [this, done = std::move(done)](const Reply &reply) {
         auto now = std::chrono::steady_clock::now();
+        auto lists_wanted_at = std::exchange(lists_wanted_at_, {});
         if (reply.facts && ship_open_) {
             inspected_ = true;
-            for (auto &object : reply.facts->objects)
+            for (auto &object : reply.facts->objects) {
+                auto &last = snapshots_[object.object];
+                bool list_wanted = lists_wanted_at && object.object.is_list();
                 if (object.mark.unlogged) ship_->unlogged(now, object.object, object.mark);
+                if (list_wanted && (last.none() || *lists_wanted_at >= last)) ship_->snapshot(now, object.object);
+            }
         } else if (ship_open_) {
             inspect_at_ = now + role_retry;
         }

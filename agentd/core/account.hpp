@@ -21,7 +21,7 @@ public:
     // unreadable(), if the offset is not there.
     virtual void read_from(const AccountKey &, const Place &, int64_t offset) = 0;
     virtual ShipSettings ship_settings() const = 0;
-    virtual void inspect_later(const AccountKey &) = 0; // snapshot_unlogged(), one account after the other
+    virtual void inspect_later(const AccountKey &) = 0; // inspect(), a few accounts at a time
 };
 
 // What survives a restart: as of the last flush. Who is level with the place's reader needs no offset of its own: it
@@ -58,14 +58,15 @@ public:
         stored_ = stored;
         control_dir_ = stored.control_dir;
         has_begun_ = !stored.position.none() && !stored.wants_everything;
+        flushed_ = stored.position;
     }
     void record(Time now, const AccountRecord &decided);
     void entry(Time now, const Entry &);
     void caught_up(Time now, const Place &);
     void destination_state(Time now, const DestinationState &); // as source: what a destination wants
-    void snapshot_unlogged(std::function<void()> done);
-    void unreadable(const std::string &why); // a record of ours that cannot be read, though it may count: it stops
-    void lost(const std::string &why);       // what comes next is not in the log any more: it stops
+    void inspect(std::function<void()> done); // as source: snapshots of what is unlogged, and of wanted lists
+    void unreadable(const std::string &why);  // a record of ours that cannot be read, though it may count: it stops
+    void lost(const std::string &why);        // what comes next is not in the log any more: it stops
     void set_aside(); // busy for too long: it reads on by itself once it is not, so that others need not wait
     void worker_lost(Time now);
     void tick(Time now);
@@ -148,7 +149,8 @@ private:
     };
     std::optional<Crossed> crossed_;
     bool storing_begun_ = false, has_begun_ = false; // with the lists, so that a restart does not begin anew; stored
-    bool caught_up_ = false, ship_open_ = false, inspecting_ = false, inspected_ = false;
+    Number storing_, flushed_;                       // the position; stored
+    bool caught_up_ = false, ship_open_ = false, inspected_ = false;
     bool aside_ = false, asking_ = false; // nothing is fed; the place's reader was asked, and has not come
     std::string stopped_, role_problem_;
     bool lost_ = false;
@@ -156,7 +158,8 @@ private:
     DestinationState published_;
     bool unpublished_ = false;
     Time published_at_{}, role_retry_at_{};
-    std::optional<Time> inspect_at_; // for what is unlogged, again
+    std::optional<Time> inspect_at_;        // again
+    std::optional<Number> lists_wanted_at_; // by a destination at this position, from the inspection to come
 };
 
 } // namespace replica

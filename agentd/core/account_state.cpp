@@ -95,11 +95,13 @@ std::optional<StoredAccount> Account::storable() {
     }
     if (stored.position.none()) return std::nullopt;
     storing_begun_ = !stored.wants_everything;
+    storing_ = stored.position;
     return stored;
 }
 
 void Account::stored() {
     if (storing_begun_ && !std::exchange(has_begun_, true)) unpublished_ = true;
+    if (storing_ != std::exchange(flushed_, storing_)) unpublished_ = true;
 }
 
 bool Account::wants_flush() const {
@@ -180,8 +182,10 @@ std::optional<DestinationState> Account::take_destination_state(Time now) {
     state.version = record_.version;
     follow_->describe(state);
     state.phase = phase();
+    state.flushed = flushed_;
     DestinationState same = state;
     same.position = published_.position;
+    same.flushed = published_.flushed;
     if (same == published_ && now - published_at_ < position_publish_interval) return std::nullopt;
     same.mails_done = published_.mails_done;
     if (same == published_ && now - published_at_ < progress_publish_interval) return std::nullopt;

@@ -90,7 +90,7 @@ void prune_places(AccountRecord &record, const Control &control, const AccountKe
         Number next{record.places[1].epoch, record.places[1].sequence};
         auto is_past = [&](const DestinationEntry &entry) {
             auto *state = control.destination(key, entry.store);
-            return state && !state->wants_everything && state->position >= next;
+            return state && !state->wants_everything && state->flushed >= next;
         };
         if (!std::ranges::all_of(record.destinations, is_past)) return;
         record.places.erase(record.places.begin());

@@ -17,6 +17,7 @@ constexpr auto start_retry = 1s;
 constexpr auto broker_limit = 2s;
 constexpr auto tick_period = 50ms;
 constexpr auto flush_period = 5s;
+constexpr auto unread_period = 60s;
 constexpr auto snapshot_period = 1s; // a look at what destinations want, besides when they say so
 constexpr auto settle_limit = 2s;    // a reload waits this long for what is unsettled
 constexpr size_t envelope_room = 64u << 10;
@@ -121,7 +122,7 @@ Result<void> Agent::start() {
         kafka_ = std::move(*made);
         loop_.watch(kafka_->wake_fd(), [this] { kafka_->poll(); });
     }
-    if (auto topics = prepare_topics(); !topics) return topics.error();
+    if (auto topic = ensure_topic(control_topic, 1, true, false); !topic) return topic.error();
     auto range = kafka_->offsets(control_place_, broker_limit);
     if (!range) return range.error();
     if (auto known = state_->read("c/end"); known && range->second < std::stoll(*known))
@@ -143,28 +144,33 @@ Result<void> Agent::start() {
     control_next_ = range->first;
     control_end_ = range->second;
     kafka_->assign(control_place_, range->first);
-    if (control_next_ >= control_end_) control_was_read();
+    if (control_next_ >= control_end_) {
+        control_end_reached_ = true;
+        control_was_read();
+    }
     timers_.push_back(loop_.every(settings.heartbeat, [this] { heartbeat(std::chrono::steady_clock::now()); }));
     timers_.push_back(loop_.every(snapshot_period, [this] { snapshot_wanted(std::chrono::steady_clock::now()); }));
     timers_.push_back(loop_.every(flush_period, [this] { flush([](bool) {}); }));
+    timers_.push_back(loop_.every(unread_period, [this] { stop_reading_for_nobody(); }));
     return {};
 }
 
-Result<void> Agent::prepare_topics() {
-    if (auto done = ensure_topic(control_topic, 1, true); !done) return done;
-    return ensure_topic(changes_topic_prefix + store(), static_cast<int>(options_.settings.partitions), false);
+// A store that has shown its heartbeat had a topic, whatever its state directory knows.
+Result<void> Agent::prepare_own_topic() {
+    return ensure_topic(changes_topic_prefix + store(), static_cast<int>(options_.settings.partitions), false,
+                        control_.store(store()) != nullptr);
 }
 
-// A topic is made only if this agent never knew it: one that was known and is gone has lost what was acknowledged.
-Result<void> Agent::ensure_topic(const std::string &name, int partitions, bool compacted) {
+// A topic is made only if nobody ever knew it: one that was known and is gone has lost what was acknowledged.
+Result<void> Agent::ensure_topic(const std::string &name, int partitions, bool compacted, bool known_elsewhere) {
     auto &settings = options_.settings;
     auto topic = kafka_->describe_topic(name, broker_limit);
     bool known = static_cast<bool>(state_->read("t/" + name));
     if (!topic && topic.error().code == Code::gone) {
-        if (known)
-            return Error{Code::invalid,
-                         "damaged: topic " + name +
-                             " was there and is gone: restore the brokers, or empty replica_state_dir to begin anew"};
+        if (known || known_elsewhere)
+            return Error{Code::invalid, "damaged: topic " + name +
+                                            " was there and is gone: restore the brokers, or make it by hand: "
+                                            "then the accounts that were logged there are damaged, each by name"};
         Kafka::Topic wanted{name, partitions, static_cast<int>(settings.replication_factor), {}};
         wanted.config = {{"min.insync.replicas", std::to_string(settings.min_insync)},
                          {"unclean.leader.election.enable", "false"},

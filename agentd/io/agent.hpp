@@ -107,8 +107,8 @@ private:
     // --- starting and ending (agent.cpp)
     void begin();
     Result<void> start();
-    Result<void> prepare_topics();
-    Result<void> ensure_topic(const std::string &name, int partitions, bool compacted);
+    Result<void> prepare_own_topic();
+    Result<void> ensure_topic(const std::string &name, int partitions, bool compacted, bool known_elsewhere);
     void fail(const std::string &why);
     void finish_shut_down();
     void store_control_dirs();
@@ -129,6 +129,7 @@ private:
     void quarantine(Time now, PlaceReader &, const std::string &line);
     void check_caught_up(const Place &);
     void look_again(const Place &);
+    void stop_reading_for_nobody();
     Place own_place(const std::string &peer) const;
     Kafka::Reading reading(const Place &) const;
     // --- the accounts (agent_accounts.cpp)
@@ -146,7 +147,7 @@ private:
     }
     void pause_busy(Time now, const Place &, PlaceReader &);
     void become_ready(Time now);
-    void inspect_next();
+    void inspect_more();
     // --- flushing (agent_flush.cpp)
     struct FlushRound;
     void flushed(FlushRound &, bool ok);
@@ -176,8 +177,9 @@ private:
     std::set<AccountKey> awake_;                         // something may be due
     std::set<AccountKey> touched_;                       // since their positions were stored
     std::set<AccountKey> state_pending_;                 // their published state is at the producer
-    std::deque<AccountKey> to_inspect_;                  // the front one is being inspected
-    std::set<AccountKey> incomplete_;                    // a destination of theirs wants something
+    std::deque<AccountKey> to_inspect_;
+    size_t inspecting_ = 0;
+    std::set<AccountKey> incomplete_; // a destination of theirs wants something
 
     std::map<Place, PlaceReader> places_;
     std::map<uint64_t, Pending> pending_; // by token
@@ -186,7 +188,8 @@ private:
     size_t bulk_bytes_ = 0; // of snapshots, at the producer
     Time bulk_not_before_{};
     bool producer_dead_ = false, resend_ = false, bulk_paused_ = false, bulk_waits_ = false;
-    bool control_is_read_ = false, ready_ = false, shutting_down_ = false, flushing_ = false;
+    bool control_end_reached_ = false, control_is_read_ = false, ready_ = false, shutting_down_ = false,
+         flushing_ = false;
     int64_t control_next_ = 0, control_end_ = 0;
     Time query_again_at_{}, resend_at_{}, watch_at_{}, flush_not_before_{};
     int lock_fd_ = -1;

@@ -9,7 +9,8 @@ using namespace std::chrono_literals;
 namespace {
 constexpr auto ready_limit =
     2s; // after this an agent that cannot reach its log says so, instead of letting clients wait
-constexpr auto busy_limit = 5s;     // then who is busy is set aside
+constexpr auto busy_limit = 5s; // then who is busy is set aside
+constexpr auto topic_retry = 1s;
 constexpr auto flush_pause = 500ms; // between flushes that accounts ask for
 } // namespace
 
@@ -23,6 +24,11 @@ const Account *Agent::find(std::string_view name) const {
 }
 
 void Agent::control_was_read() {
+    if (auto topic = prepare_own_topic(); !topic) {
+        if (topic.error().code != Code::retry) return fail(topic.error().message);
+        log_(Level::warning, "not serving yet: " + topic.error().message);
+        return loop_.after(topic_retry, [this] { control_was_read(); });
+    }
     control_is_read_ = true;
     auto now = std::chrono::steady_clock::now();
     auto read = state_->each("a/", [&](std::string_view key, std::string_view value) {
@@ -123,20 +129,23 @@ void Agent::snapshot_wanted(Time now) {
     }
 }
 
+// Each opens a whole account at a worker: what users wait for must not stand behind thousands of them.
 void Agent::inspect_later(const AccountKey &key) {
     to_inspect_.push_back(key);
-    if (to_inspect_.size() == 1) inspect_next();
+    inspect_more();
 }
 
-void Agent::inspect_next() {
-    auto next = [this] {
+void Agent::inspect_more() {
+    while (!to_inspect_.empty() && inspecting_ < options_.settings.apply_workers) {
+        auto *account = find(to_inspect_.front());
         to_inspect_.pop_front();
-        if (!to_inspect_.empty()) loop_.post([this] { inspect_next(); });
-    };
-    if (auto *account = find(to_inspect_.front()))
-        account->snapshot_unlogged(next);
-    else
-        next();
+        if (!account) continue;
+        inspecting_++;
+        account->inspect([this] {
+            inspecting_--;
+            loop_.post([this] { inspect_more(); });
+        });
+    }
 }
 
 void Agent::pause_busy(Time now, const Place &place, PlaceReader &reader) {

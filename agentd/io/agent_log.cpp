@@ -32,7 +32,7 @@ void Agent::on_control(Time now, const Message &message) {
     if (!changed.problem.empty())
         log_(Level::error, "control log offset=" + std::to_string(message.offset) + ": " + changed.problem);
     if (!control_is_read_) {
-        if (control_next_ >= control_end_) control_was_read();
+        if (control_next_ >= control_end_ && !std::exchange(control_end_reached_, true)) control_was_read();
         return;
     }
     if (changed.account) account_decided(now, *changed.account);
@@ -168,6 +168,19 @@ void Agent::look_again(const Place &place) {
     kafka_->unassign(place);
     for (auto &[key, account] : accounts_)
         if (account->reading() == place && reading.feeds(key)) read_from(key, place, reading.next_offset());
+}
+
+// A place that no account of ours reads any more costs the brokers and us as much as one that is needed.
+void Agent::stop_reading_for_nobody() {
+    std::set<Place> read;
+    for (auto &[key, account] : accounts_)
+        read.insert(account->reading());
+    for (auto &[place, reader] : places_) {
+        if (!reader.reading.running() || reader.moving || read.contains(place)) continue;
+        reader.reading.stop();
+        kafka_->unassign(place);
+        log_(Level::info, name_of(place) + ": no account is read there any more");
+    }
 }
 
 void Agent::on_place_error(const PlaceError &error) {

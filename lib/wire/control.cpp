@@ -16,8 +16,8 @@ constexpr auto fields(Is<Heartbeat> auto &h) {
                     h.acknowledged, h.accounts_source, h.accounts_destination);
 }
 constexpr auto fields(Is<DestinationState> auto &s) {
-    return std::tie(s.account, s.store, s.version, s.position, s.phase, s.wants_everything, s.wanted, s.reason,
-                    s.mails_done, s.mails_total);
+    return std::tie(s.account, s.store, s.version, s.position, s.flushed, s.phase, s.wants_everything, s.wanted,
+                    s.reason, s.mails_done, s.mails_total);
 }
 constexpr auto fields(Is<Operation> auto &o) {
     return std::tie(o.id, o.kind, o.phase, o.driver, o.target, o.priority, o.force, o.accounts, o.result, o.started_ms,

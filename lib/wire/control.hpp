@@ -52,6 +52,7 @@ struct DestinationState {
     std::string account, store;
     uint64_t version = 0; // of the account record that it speaks of
     Number position;      // a source's: of the last snapshot of what no log had before
+    Number flushed;       // a destination's: what a restart goes on from at the earliest
     DestinationPhase phase = DestinationPhase::initial;
     bool wants_everything = false;
     std::vector<Object> wanted; // a source's: those that have what no log has yet

@@ -109,7 +109,7 @@ Heartbeat heartbeat() {
 }
 
 DestinationState destination_state() {
-    return {"u0001@example.com", "store2.example.com", 4,  {3, 1207}, DestinationPhase::stopped, true,
+    return {"u0001@example.com", "store2.example.com", 4,  {3, 1207}, {3, 1200}, DestinationPhase::stopped, true,
             {list, inbox},       "diverged",           50, 100};
 }
 

@@ -46,6 +46,7 @@ protected:
     void tell_wants(Site &source, Site &destination) {
         for (int i = 0; i < 5; i++) {
             source.account->destination_state(world.now, destination.state());
+            source.account->inspect([] {}); // as the host does when it was asked to
             settle();
         }
     }
@@ -607,6 +608,7 @@ TEST_F(AccountTest, AnOpenSnapshotHoldsOnlyThisAccountsOffset) {
     decide(AccountState::active, "a", {"b"});
     settle();
     a.account->destination_state(world.now, b.state());
+    a.account->inspect([] {});
     while (!b.account->storable() || b.account->storable()->offset == StoredAccount::of_place)
         ASSERT_TRUE(a.step() || b.step());
     flush_checked(b);
@@ -654,13 +656,47 @@ TEST_F(AccountTest, WhatIsNamedAnewIsNotCompleteByWhatWasStoredBefore) {
     EXPECT_EQ(b.account->phase(), DestinationPhase::complete);
 }
 
+TEST_F(AccountTest, ListsThatADestinationWantsWaitForTheInspection) {
+    a.memory.boxes[list] = {};
+    a.start();
+    b.start();
+    set_first();
+    settle();
+    int before = a.inspects;
+    for (int i = 0; i < 3; i++)
+        a.account->destination_state(world.now, b.state());
+    settle();
+    EXPECT_EQ(a.inspects, before + 1) << "asked for once, until it was done";
+    EXPECT_TRUE(a.memory.boxes[list].mark.number.none());
+    a.account->inspect([] {});
+    settle();
+    EXPECT_FALSE(a.memory.boxes[list].mark.number.none());
+}
+
+TEST_F(AccountTest, WhatWasFlushedIsSaidAndNotWhatAKillTakesBack) {
+    begin();
+    flush_checked(b);
+    (void)b.account->take_state(world.now, nullptr);
+    Number flushed = b.account->position();
+    ASSERT_EQ(a.change(inbox, "two"), Reason::none);
+    settle();
+    auto state = b.account->take_state(world.now += 10s, nullptr);
+    ASSERT_TRUE(state);
+    EXPECT_EQ(state->position, b.account->position());
+    EXPECT_EQ(state->flushed, flushed);
+    flush_checked(b);
+    state = b.account->take_state(world.now += 10s, nullptr);
+    ASSERT_TRUE(state) << "the flush alone is worth a word";
+    EXPECT_EQ(state->flushed, b.account->position());
+}
+
 TEST_F(AccountTest, ASourceSaysWhatItHasPastTheLogUntilItsSnapshotCounts) {
     begin();
     auto said = [&](const DestinationState *published) {
         world.now += 2s;
         return a.account->take_state(world.now, published);
     };
-    a.account->snapshot_unlogged([] {});
+    a.account->inspect([] {});
     settle();
     EXPECT_FALSE(said(nullptr)) << "nothing to say";
     a.memory.boxes[inbox].content.push_back("past the log");
@@ -671,7 +707,7 @@ TEST_F(AccountTest, ASourceSaysWhatItHasPastTheLogUntilItsSnapshotCounts) {
     before.wanted = {inbox};
     EXPECT_FALSE(said(&before)) << "what a former life said holds until somebody looked";
     a.workers_answer = false;
-    a.account->snapshot_unlogged([] {});
+    a.account->inspect([] {});
     a.workers_answer = true;
     a.step(); // the inspection
     auto state = said(nullptr);
@@ -695,7 +731,7 @@ TEST_F(AccountTest, ASourceSaysWhichMailboxStandsStill) {
     a.mail_processes_live = true;
     a.answers[inbox] = Verdict::diverged;
     restart(a);
-    a.account->snapshot_unlogged([] {});
+    a.account->inspect([] {});
     settle();
     world.now += 2s;
     auto state = a.account->take_state(world.now, nullptr);

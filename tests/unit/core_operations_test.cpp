@@ -1,4 +1,5 @@
 #include "tests/unit/simulated_cluster.hpp"
+#include "agentd/core/operation_context.hpp"
 #include "agentd/core/status.hpp"
 #include <algorithm>
 #include <gtest/gtest.h>
@@ -67,6 +68,29 @@ TEST(AccountName, ProblemsAreNamed) {
     EXPECT_EQ(account_name_problem(std::string("jo\0hn", 5)), "jo?hn: an account's name has no control characters");
     EXPECT_EQ(account_name_problem(std::string(256, 'a')),
               std::string(255, 'a') + ": an account's name has at most 255 bytes");
+}
+
+// A destination that is killed goes on where it was flushed, not where it had applied to.
+TEST(PrunePlaces, KeepsWhatARestartNeeds) {
+    KeyRing ring = *KeyRing::parse(KeyRing::generate());
+    Control control(ring);
+    auto key = ring.account_key("a@x");
+    auto kafka_key = destination_key(key, store_hash(ring, "s2"));
+    DestinationState state;
+    state.account = "a@x";
+    state.store = "s2";
+    state.position = {2, 5};
+    auto places_left = [&](Number flushed) {
+        state.flushed = flushed;
+        control.apply(Time{}, kafka_key, seal_control(ring, Session{}, kafka_key, state));
+        AccountRecord record;
+        record.places = {{1, {"t", 0}, 0, 0}, {2, {"u", 0}, 0, 0}};
+        record.destinations = {{"s2", 1}};
+        prune_places(record, control, key);
+        return record.places.size();
+    };
+    EXPECT_EQ(places_left({1, 7}), 2u);
+    EXPECT_EQ(places_left({2, 0}), 1u);
 }
 
 TEST_F(OperationsTest, AListIsRefusedWithAllThatIsWrongInIt) {

@@ -231,7 +231,7 @@ bool Store::publish_state() {
         state.account = record->account;
         state.store = name_;
         state.version = record->version;
-        state.position = at;
+        state.position = state.flushed = at;
         state.wanted = wanted[record->account];
         state.wants_everything = !initialises && state.wanted.empty();
         bool complete = initialises && state.wanted.empty();

@@ -79,6 +79,11 @@ const char *cbox_blob_root(struct mail_storage *storage) {
     return options == nullptr ? text : t_strdup_until(text, options);
 }
 
+ssize_t cbox_fs_read(struct fs_file *file, void *buffer, size_t size) {
+    ssize_t ret = fs_read(file, buffer, size);
+    return ret < 0 && errno == EAGAIN ? fs_read(file, buffer, size) : ret;
+}
+
 static int probe_error(struct mail_storage *storage, struct fs_file **file) {
     mail_storage_set_critical(storage, "%s", fs_file_last_error(*file));
     fs_file_deinit(file);
@@ -95,7 +100,7 @@ int cbox_blob_probe(struct mail_storage *storage, const char *name, std::string 
         if (fs_write(file, content->data(), content->size()) < 0) return probe_error(storage, &file);
     } else {
         content->resize(probe_bytes_max);
-        ssize_t ret = fs_read(file, content->data(), content->size());
+        ssize_t ret = cbox_fs_read(file, content->data(), content->size());
         if (ret < 0) return probe_error(storage, &file);
         content->resize(static_cast<size_t>(ret));
     }

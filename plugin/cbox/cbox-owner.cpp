@@ -45,7 +45,7 @@ struct fs_file *open_object(struct mail_storage *storage, int mode) {
 int read_object(struct mail_storage *storage, CboxOwner *owner_r) {
     struct fs_file *file = open_object(storage, FS_OPEN_MODE_READONLY);
     char text[owner_bytes_max];
-    ssize_t got = fs_read(file, text, sizeof(text));
+    ssize_t got = cbox_fs_read(file, text, sizeof(text));
     int ret = got >= 0 ? 1 : errno == ENOENT ? 0 : -1;
     if (ret < 0)
         mail_storage_set_critical(storage, "%s", fs_file_last_error(file));

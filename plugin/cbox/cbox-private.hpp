@@ -158,6 +158,8 @@ Verdict cbox_build_commit(CboxBuild **build, const Number &number, const Bulk::S
 void cbox_build_abort(CboxBuild **build);
 // cbox-blob.cpp
 const char *cbox_blob_root(struct mail_storage *storage);
+// fs_read of what fits into the buffer. Wrappers read through streams, and at the end of a short one want another call.
+ssize_t cbox_fs_read(struct fs_file *file, void *buffer, size_t size);
 int cbox_blob_probe(struct mail_storage *storage, const char *name, std::string *content, bool write);
 // cbox-sweep.cpp
 int cbox_sweep(struct mail_storage *storage, CboxSweep &sweep);

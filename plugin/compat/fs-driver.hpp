@@ -1,9 +1,6 @@
 // What a lib-fs driver needs of Dovecot: lib-fs from inside, lib-http as a client. Include it like dovecot.hpp, after
 // every C++ and system header.
 #pragma once
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <string>

@@ -30,13 +30,6 @@ NoAnswer kind_of(unsigned status) {
     }
 }
 
-// Some servers write head and body in two segments and hold the second one back until the first is acknowledged, which
-// the kernel does not do for 40 ms unless it is told to.
-void acknowledge_at_once(struct istream *payload) {
-    int fd = i_stream_get_fd(payload), yes = 1;
-    if (fd >= 0) (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &yes, sizeof(yes));
-}
-
 std::string unquoted(std::string_view etag) {
     if (etag.size() >= 2 && etag.front() == '"' && etag.back() == '"') etag = etag.substr(1, etag.size() - 2);
     return std::string(etag);
@@ -183,7 +176,6 @@ void Call::receive(const struct http_response *response) {
 
     payload_ = response->payload;
     i_stream_ref(payload_);
-    acknowledge_at_once(payload_);
     if (operation_.brings_object && status_ / 100 == 2)
         spool_ = iostream_temp_create_sized(client_.spool_prefix(), static_cast<iostream_temp_flags>(0),
                                             object_name_.c_str(), spool_memory_max);
@@ -214,7 +206,6 @@ void Call::read_payload() {
         i_stream_skip(payload_, size);
     }
     if (ret < 0) return complete();
-    acknowledge_at_once(payload_);
     if (io_ == nullptr)
         io_ = (io_add_istream)(payload_, __FILE__, __LINE__, reinterpret_cast<io_callback_t *>(payload_readable), this);
 }

@@ -193,6 +193,9 @@ class Alike(unittest.TestCase):
     def test_layout_fs(self):
         self.alike(layout="fs")
 
+    def test_index_and_control_files_elsewhere(self):
+        self.alike(layout="fs:INDEX=~/index:CONTROL=~/control:UTF-8")
+
     def test_layout_maildir(self):
         self.alike(stock="maildir", layout="maildir++")  # sdbox cannot
 

@@ -308,6 +308,84 @@ class FullText(Mailboxes):
         return imap
 
 
+class Virtual(Mailboxes):
+    plugins = ("virtual", "notify", "mail_log")
+    settings = "mail_log_events = expunge\n"
+    extra = """
+namespace virtual {
+  prefix = virtual/
+  separator = /
+  location = virtual:~/virtual
+}
+"""
+
+    def test_a_virtual_mailbox_shows_and_changes_what_is_behind_it(self):
+        folder = "%s/%s/virtual/All" % (self.site.mail, self.user)
+        os.makedirs(folder)
+        with open(folder + "/dovecot-virtual", "w") as f:
+            f.write("INBOX\nTrash\n  all\n")
+        self.site.own("%s/%s" % (self.site.mail, self.user))
+        imap = self.filled(3)
+        imap.append("Trash", message("t0", "from trash\r\n"))
+        imap.ok("SELECT virtual/All")
+        self.assertEqual(4, len(imap.ok("FETCH 1:* (UID FLAGS)")[0]))
+        self.assertIn("from trash", " ".join(imap.ok("FETCH 1:* BODY.PEEK[TEXT]")[0]))
+        imap.ok("STORE 1 +FLAGS (\\Flagged)")
+        self.expunge(imap, "2:3")
+        left = self.subjects(self.user) + self.subjects(self.user, "Trash")
+        self.assertEqual(2, len(left))
+        self.assertEqual(2, len(imap.ok("FETCH 1:* FLAGS")[0]))
+        imap.append("INBOX", message("late"))
+        self.assertIn("* 3 EXISTS", imap.ok("NOOP")[0])
+        self.assertIn("\\Flagged", self.fetch(self.user, "flags", "ALL"))
+
+
+class MakingRoom(Mailboxes):
+    plugins = ("quota", "trash")
+    settings = """
+  quota = count:User quota
+  quota_vsizes = yes
+  quota_rule = *:storage=50k
+  quota_grace = 0
+  trash = /tmp/cbox-trash-%d.conf
+""" % os.getpid()
+    extra = """
+namespace inbox {
+  mailbox Old {
+    auto = create
+    autoexpunge_max_mails = 2
+  }
+}
+"""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.file = "/tmp/cbox-trash-%d.conf" % os.getpid()
+        with open(cls.file, "w") as f:
+            f.write("1 Trash\n")
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        os.unlink(cls.file)
+
+    def test_trash_makes_room_for_new_mail(self):
+        imap = self.filled(4, "Trash", "x" * 10000 + "\r\n")
+        imap.append("INBOX", message("new", "y" * 15000 + "\r\n"))
+        self.assertEqual(["t2", "t3"], self.subjects(self.user, "Trash"))  # as many as with sdbox
+        self.assertEqual({}, self.site.deliver(message("newer", "y" * 15000 + "\r\n"), self.user))
+        self.assertEqual(["new", "newer"], self.subjects(self.user))
+        commits = [c for c in self.commits("Trash") if c["expunges"]]
+        self.assertEqual(4 - len(self.subjects(self.user, "Trash")), sum(len(c["expunges"]) for c in commits))
+
+    def test_autoexpunge_keeps_the_newest(self):
+        imap = self.filled(5, "Old")
+        imap.close()
+        wait_for(lambda: self.subjects(self.user, "Old") == ["o3", "o4"], "the oldest are expunged")
+        self.assertEqual([[1, 2, 3]], [[e[0] for e in c["expunges"]] for c in self.commits("Old") if c["expunges"]])
+
+
 class Pop3(Mailboxes):
     def uidls(self):
         return [line.split()[1].decode() for line in self.site.pop3(self.user).uidl()[1]]

@@ -88,6 +88,19 @@ static bool is_gone(struct mail *mail) {
     return mail_index_is_expunged(mail->transaction->view, mail->seq);
 }
 
+// Begins to read a body that is going to be asked for, where the file system can do that. True: nothing is under way.
+static bool prefetch(struct mail *mail) {
+    auto *ours = cbox_mail(mail);
+    auto *storage = cbox_storage(mail->box->storage);
+    CboxRecord record;
+    if (ours->mail.data.access_part == 0 || ours->mail.data.stream != nullptr || ours->prefetched != nullptr ||
+        (fs_get_properties(storage->fs) & FS_PROPERTY_ASYNC) == 0 ||
+        !cbox_record_read(mail->transaction->view, cbox_mailbox(mail->box)->record_ext_id, mail->seq, &record))
+        return true;
+    ours->prefetched = cbox_body_file(storage, mail_event(mail), Guid::from(record.blob), FS_OPEN_FLAG_ASYNC);
+    return fs_prefetch(ours->prefetched, 0);
+}
+
 // A store whose directory or bucket lags behind may have the body a moment later. All waits of a transaction together
 // are bounded, and nothing is locked meanwhile.
 static Result<CboxBody> open_patiently(struct mail *mail, const CboxRecord &record) {
@@ -96,6 +109,7 @@ static Result<CboxBody> open_patiently(struct mail *mail, const CboxRecord &reco
     const unsigned wait_ms = cbox_storage_inside(mail->box->storage)->body_wait_ms;
     struct fs_file *file = cbox_mail(mail)->prefetched;
     cbox_mail(mail)->prefetched = nullptr;
+    if (file != nullptr) fs_file_set_flags(file, static_cast<enum fs_open_flags>(0), FS_OPEN_FLAG_ASYNC);
     for (unsigned pause_ms = 20;; pause_ms = std::min(pause_ms * 2, 500u)) {
         if (file == nullptr) file = cbox_body_file(storage, mail_event(mail), Guid::from(record.blob), 0);
         auto body = cbox_body_open(storage, record, &file);
@@ -233,7 +247,7 @@ const struct mail_vfuncs cbox_mail_vfuncs = {
     .set_seq = index_mail_set_seq,
     .set_uid = index_mail_set_uid,
     .set_uid_cache_updates = index_mail_set_uid_cache_updates,
-    .prefetch = index_mail_prefetch,
+    .prefetch = prefetch,
     .precache = index_mail_precache,
     .add_temp_wanted_fields = index_mail_add_temp_wanted_fields,
     .get_flags = index_mail_get_flags,

@@ -2,11 +2,12 @@
 """The main job with all bodies on S3, and what users feel when S3 is away, slow or says no: temporary failures; nothing is lost, nothing
 is marked corrupt, and what needs no body goes on."""
 
+import hashlib
 import re
 import time
 import unittest
 
-from support import load, processes, replica, s3
+from support import processes, replica, s3
 from support.compare import assert_equal_stores
 from support.faults import LoadTest
 from support.waiting import wait_until
@@ -109,6 +110,36 @@ class OnS3(LoadTest):
     def program(pid):
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return file.read().decode(errors="replace")
+
+    # --- somebody else in the bucket ---
+
+    def test_a_body_that_somebody_replaced_or_cut_or_deleted_is_named_and_no_other_mail_suffers(self):
+        client, user = self.site.s3.client(), self.users[0]
+        for _ in range(3):
+            self.assertTrue(self.deliver().startswith("250"))
+        account = hashlib.sha256(user.encode()).hexdigest()[:32]
+        found = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=account + "/")["Contents"]
+        key = max(found, key=lambda entry: entry["Size"])["Key"]
+        good = client.get_object(Bucket=s3.BUCKET, Key=key)
+        body, metadata = good["Body"].read(), good["Metadata"]
+
+        def readable():
+            """In a session of its own: Dovecot ends one that asks for the same broken mail again."""
+            with self.one.imap(user, ANSWER_MAX) as imap:
+                imap.select("INBOX")
+                return [imap.command(f"FETCH {number} BODY.PEEK[]").status for number in (1, 2, 3)].count("OK")
+
+        self.assertEqual(3, readable())
+        for bad in (body[:-1000], body[:-1000] + b"x" * 1000, b"<html>another's</html>", None):
+            if bad is None:
+                client.delete_object(Bucket=s3.BUCKET, Key=key)
+            else:
+                client.put_object(Bucket=s3.BUCKET, Key=key, Body=bad, Metadata=metadata)
+            logged = self.one.log.stat().st_size
+            self.assertEqual(2, readable())
+            wait_until(lambda since=logged: key.rpartition("/")[2].encode() in self.one.log.read_bytes()[since:], 10, "the log names it")
+        client.put_object(Bucket=s3.BUCKET, Key=key, Body=body, Metadata=metadata)
+        self.assertEqual(3, readable())
 
     # --- rights ---
 

@@ -2,6 +2,7 @@
 
 Needs root (processes change to the mail user), the installed Dovecot, and the build directory with our modules.
 """
+import glob
 import imaplib
 import json
 import os
@@ -365,6 +366,29 @@ class OnSite(unittest.TestCase):
 
     def commits(self, mailbox=None):
         return self.site.calls("commit", mailbox)
+
+
+class Mailboxes(OnSite):
+    """What tests do with mailboxes."""
+
+    def filled(self, count=4, mailbox="INBOX", text="text\r\n", flags=""):
+        imap = self.site.imap(self.user)
+        self.addCleanup(imap.close)
+        for n in range(count):
+            imap.append(mailbox, message("%s%d" % (mailbox[0].lower(), n), text), flags)
+        imap.ok("SELECT " + mailbox)
+        return imap
+
+    def expunge(self, imap, messages):
+        imap.ok("STORE %s +FLAGS.SILENT (\\Deleted)" % messages)
+        return imap.ok("EXPUNGE")[0]
+
+    def fetch(self, user, fields, *query):
+        return self.site.doveadm("fetch", "-u", user, fields, *(query or ("mailbox", "INBOX")))
+
+    def lose_caches(self, user):
+        for path in glob.glob("%s/%s/**/dovecot.index.cache" % (self.site.mail, user), recursive=True):
+            os.unlink(path)
 
 
 def run():

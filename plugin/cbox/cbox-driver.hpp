@@ -8,11 +8,11 @@ namespace replica {
 // --- storage ---
 
 struct CboxStorageInside {
-    CboxStorage outside; // first: what others see
-    const char *mail_root;
-    unsigned body_wait_ms; // for bodies that are not there, in one transaction
-    bool own;              // of a private namespace: the control dir stands beside the INBOX
-    bool owner_noted;      // cbox_owner_note has looked
+    CboxStorage outside;                 // first: what others see
+    const char *mail_root, *control_dir; // of its own namespace
+    unsigned body_wait_ms;               // for bodies that are not there, in one transaction
+    bool own;                            // of a private namespace: the control dir stands beside the INBOX
+    bool owner_noted;                    // cbox_owner_note has looked
 };
 inline CboxStorageInside *cbox_storage_inside(struct mail_storage *storage) {
     return reinterpret_cast<CboxStorageInside *>(storage);

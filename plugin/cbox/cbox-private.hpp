@@ -65,7 +65,6 @@ inline CboxMailbox *cbox_mailbox(struct mailbox *box) { return reinterpret_cast<
 inline CboxStorage *cbox_storage(struct mail_storage *storage) { return reinterpret_cast<CboxStorage *>(storage); }
 bool cbox_is(const struct mail_storage *storage); // of our class
 Guid cbox_mailbox_guid(struct mailbox *box);
-const char *cbox_mail_root(struct mail_storage *storage); // of the storage's namespace, no trailing slash
 
 // Registers our three extensions with any index, e.g. one aside. Order does not matter, ids are per index.
 struct CboxExtIds {

@@ -44,12 +44,20 @@ static const char *blobs_setting(struct mail_storage *storage, struct mail_names
     return text;
 }
 
+// In the mail root. maildir++ takes what begins with a dot for a mailbox.
+static std::string control_dir_of(struct mailbox_list *list) {
+    bool dots = strcmp(list->name, MAILBOX_LIST_NAME_MAILDIRPLUSPLUS) == 0;
+    return std::string(mailbox_list_get_root_forced(list, MAILBOX_LIST_PATH_TYPE_DIR)) +
+           (dots ? "/replica" : "/.replica");
+}
+
 static int storage_create(struct mail_storage *storage, struct mail_namespace *ns, const char **error_r) {
     auto *cbox = cbox_storage(storage);
     const char *root = mailbox_list_get_root_forced(ns->list, MAILBOX_LIST_PATH_TYPE_DIR);
     storage->unique_root_dir = p_strdup(storage->pool, compat_list_root(ns->list));
     auto *inside = cbox_storage_inside(storage);
     inside->mail_root = p_strdup(storage->pool, root);
+    inside->control_dir = p_strdup(storage->pool, control_dir_of(ns->list).c_str());
     inside->own = ns->type == MAIL_NAMESPACE_TYPE_PRIVATE;
     // A public namespace has no owner: its root names it, whoever reads.
     cbox->account_id = account_id(ns->owner == nullptr ? root : ns->owner->username);
@@ -87,15 +95,10 @@ static void storage_destroy(struct mail_storage *storage) {
 
 bool cbox_is(const struct mail_storage *storage) { return storage->storage_class == &cbox_storage_class; }
 
-const char *cbox_mail_root(struct mail_storage *storage) {
-    struct mail_namespace *inbox = mail_namespace_find_inbox(storage->user->namespaces);
-    if (inbox == nullptr || inbox->list == nullptr) return cbox_storage_root(storage);
-    return mailbox_list_get_root_forced(inbox->list, MAILBOX_LIST_PATH_TYPE_DIR);
-}
-
 std::string cbox_control_dir(struct mail_storage *storage) {
-    bool own = cbox_storage_inside(storage)->own;
-    return std::string(own ? cbox_mail_root(storage) : cbox_storage_root(storage)) + "/.replica";
+    const auto *inside = cbox_storage_inside(storage);
+    const struct mail_namespace *inbox = inside->own ? mail_namespace_find_inbox(storage->user->namespaces) : nullptr;
+    return inbox == nullptr || inbox->list == nullptr ? inside->control_dir : control_dir_of(inbox->list);
 }
 
 int cbox_unlogged_file_create(struct mail_storage *storage) {

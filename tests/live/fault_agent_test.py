@@ -1,6 +1,11 @@
 #!/usr/bin/env python3
-"""The source's agent and mail processes die, again and again, and Dovecot is reloaded, all under load."""
+"""The source's agent and mail processes die, again and again, and Dovecot is reloaded, all under load.
 
+The rate of deliveries during the reloads is what the machine gives; with REPLICA_HOLD_RATE in the environment, on one that has nothing else to
+do, the test fails below 200/s.
+"""
+
+import os
 import random
 import time
 import unittest
@@ -10,7 +15,7 @@ from support.faults import LoadTest, agent_of, processes_of, send_signal
 from support.waiting import wait_until
 
 DELIVERIES_PER_SECOND = 200
-DELIVERERS = 8
+DELIVERERS = 16
 
 
 class AgentDies(LoadTest):
@@ -55,6 +60,7 @@ class Reload(LoadTest):
             self.one.reload()
             wait_until(lambda old=agent: agent_of(self.one) != old and not send_signal([old], 0), 30, "the old agent is gone", 0.01)
             self.work(DELIVERIES_PER_SECOND)
+        held = "REPLICA_HOLD_RATE" in os.environ
         rate = (self.journal.count("acknowledged") - before) / (time.monotonic() - begun)
         self.stop()
         done = [operation for operation in self.journal.operations]
@@ -64,6 +70,7 @@ class Reload(LoadTest):
         print(f"{len(done)} deliveries, {rate:.0f}/s, refused: {refused}; "
               f"the slowest took {', '.join(f'{seconds * 1000:.0f}' for seconds in slowest[:20])} ms")
         self.assertLessEqual(sum(refused.values()), len(done) / 1000)
+        self.assertGreaterEqual(rate, DELIVERIES_PER_SECOND * 0.95 if held else 0)
         assert_equal_stores(self.site, self.users)
         self.assert_journal_holds(self.one)
 

@@ -81,15 +81,16 @@ class Persistent:
 
 
 class Deliverer(Persistent, load.Deliverer):
-    """pace: seconds from the begin of one delivery to that of the next."""
+    """pace: seconds from the begin of one delivery to that of the next, on average: what was held up is made up for."""
 
     pace = 0
+    due = None
 
     def work(self):
-        begun = time.monotonic()
+        self.due = (self.due or time.monotonic()) + self.pace
         super().work()
         if self.pace:
-            self.stopping.wait(max(0, begun + self.pace - time.monotonic()))
+            self.stopping.wait(max(0, self.due - time.monotonic()))
 
 
 class Reader(Persistent, load.Reader):

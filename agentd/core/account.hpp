@@ -65,8 +65,9 @@ public:
     void caught_up(Time now, const Place &);
     void destination_state(Time now, const DestinationState &); // as source: what a destination wants
     void inspect(std::function<void()> done); // as source: snapshots of what is unlogged, and of wanted lists
-    void unreadable(const std::string &why);  // a record of ours that cannot be read, though it may count: it stops
-    void lost(const std::string &why);        // what comes next is not in the log any more: it stops
+    bool inspected() const { return inspected_; }
+    void unreadable(const std::string &why); // a record of ours that cannot be read, though it may count: it stops
+    void lost(const std::string &why);       // what comes next is not in the log any more: it stops
     void set_aside(); // busy for too long: it reads on by itself once it is not, so that others need not wait
     void worker_lost(Time now);
     void tick(Time now);

@@ -9,13 +9,13 @@
 
 namespace replica {
 
-class CheckAnswering : public std::enable_shared_from_this<CheckAnswering> {
+class CheckAnswering final : public Answering, public std::enable_shared_from_this<CheckAnswering> {
 public:
     CheckAnswering(OperationContext &context, const Operation &operation);
     static bool concerns(const OperationContext &, const Operation &); // this store has to answer it
-    void step(Time now);                                               // after anything that may move it on
-    bool finished() const { return stage_ == Stage::answered; }
-    std::optional<Time> deadline() const;
+    void step(Time now) override;
+    bool finished() const override { return stage_ == Stage::answered; }
+    std::optional<Time> deadline() const override;
 
     static constexpr size_t window = 32;
     static constexpr std::chrono::milliseconds retry_after{500};

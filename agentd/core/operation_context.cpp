@@ -80,6 +80,17 @@ void Proposal::again_if_late(Time now, OperationContext &context) {
     if (now - published_ >= late_after) publish(now, context);
 }
 
+std::string shown(const std::vector<Object> &wanted) {
+    constexpr size_t shown_max = 10;
+    std::string text;
+    for (size_t i = 0; i < std::min(wanted.size(), shown_max); i++) {
+        text += i == 0 ? "" : ", ";
+        text += wanted[i].is_list() ? "the mailbox list" : "mailbox " + to_hex(wanted[i].mailbox);
+    }
+    if (wanted.size() > shown_max) text += " and " + std::to_string(wanted.size() - shown_max) + " more";
+    return text;
+}
+
 const DestinationEntry *find_destination(const AccountRecord &record, std::string_view store) {
     auto found = std::ranges::find(record.destinations, store, &DestinationEntry::store);
     return found == record.destinations.end() ? nullptr : &*found;

@@ -28,6 +28,15 @@ struct OperationContext {
                 const std::string &text); // a log line, and a mail if there is an administrator
 };
 
+// A store's part in the checks of an operation: it answers once.
+class Answering {
+public:
+    virtual ~Answering() = default;
+    virtual void step(Time now) = 0; // after anything that may move it on
+    virtual bool finished() const = 0;
+    virtual std::optional<Time> deadline() const = 0;
+};
+
 // Sentences for a person; of many only the first, with the number of the rest.
 std::string joined(const std::vector<std::string> &sentences);
 std::string counted(size_t n, const std::string &noun); // "1 account", "3 accounts"
@@ -53,6 +62,7 @@ private:
     Time published_{};
 };
 
+std::string shown(const std::vector<Object> &); // of many only the first
 const DestinationEntry *find_destination(const AccountRecord &, std::string_view store);
 // Drops the places that neither a destination nor a new one needs any more.
 void prune_places(AccountRecord &, const Control &, const AccountKey &);

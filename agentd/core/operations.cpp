@@ -1,6 +1,7 @@
 #include "agentd/core/operations.hpp"
 #include "agentd/core/check_answering.hpp"
 #include "agentd/core/operation_driver.hpp"
+#include "agentd/core/source_answering.hpp"
 #include <algorithm>
 
 namespace replica {
@@ -73,6 +74,8 @@ void Operations::take_up(Time now, const Operation &operation) {
     auto answering = answering_.find(operation.id);
     if (answering == answering_.end() && CheckAnswering::concerns(*context_, operation))
         answering = answering_.emplace(operation.id, std::make_shared<CheckAnswering>(*context_, operation)).first;
+    if (answering == answering_.end() && SourceAnswering::concerns(*context_, operation))
+        answering = answering_.emplace(operation.id, std::make_shared<SourceAnswering>(*context_, operation)).first;
     if (answering == answering_.end()) return;
     if (operation.phase == OperationPhase::checking)
         answering->second->step(now);

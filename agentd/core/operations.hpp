@@ -23,6 +23,8 @@ public:
     virtual Result<EpochPlace> new_place(const std::string &account, uint64_t epoch) = 0;
     // As destination: why it could not be promoted now (wanted, stopped, lost, not a destination), or empty.
     virtual std::string promotion_problem(const std::string &account) const = 0;
+    // As source: names to `done` what of the account no log has, or why nobody can tell; empty: nothing.
+    virtual void look_for_unlogged(const std::string &account, std::function<void(const std::string &what)> done) = 0;
     virtual bool fence_read(const std::string &account,
                             uint64_t epoch) const = 0;          // FENCE(>= epoch) read in the account's place
     virtual bool drained(const std::string &account) const = 0; // all that counts before the fence is applied
@@ -43,7 +45,7 @@ struct OperationSettings {
     std::function<uint64_t()> wall_ms = wall_clock_ms; // only for people, for tidying up, and for what is out of date
 };
 
-class CheckAnswering;
+class Answering;
 class OperationDriver;
 struct OperationContext;
 
@@ -80,7 +82,7 @@ private:
 
     std::unique_ptr<OperationContext> context_;
     std::map<Guid, std::shared_ptr<OperationDriver>> drivers_;
-    std::map<Guid, std::shared_ptr<CheckAnswering>> answering_;
+    std::map<Guid, std::shared_ptr<Answering>> answering_;
     std::vector<AccountKey> outdated_; // accounts whose record was replaced: older keys are to be removed
     std::map<AccountKey, Time> lost_;  // may be, here; not to be begun anew before
     std::optional<Time> tidy_at_;      // none: no tick yet

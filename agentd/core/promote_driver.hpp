@@ -4,6 +4,7 @@
 // `window` accounts are on their way at once. Internal to agentd/core/operations.
 #pragma once
 #include "agentd/core/operation_driver.hpp"
+#include <set>
 
 namespace replica {
 
@@ -16,6 +17,7 @@ public:
 
     static constexpr size_t window = 500;
     static constexpr std::chrono::milliseconds poll{100};
+    static constexpr std::chrono::milliseconds look_time{50}; // of a source, for each account
     static constexpr std::chrono::minutes begin_within{10}; // of the command; a target that comes back later leaves it
 
 private:
@@ -40,16 +42,21 @@ private:
         Time since{};     // in this step
         Place read_place; // where the old source is known to have acknowledged up to offset must_read
         int64_t must_read = -1;
-        Number must_apply; // what another destination is known to have
+        Number must_apply;        // what another destination is known to have
+        std::string past_the_log; // as its source said when it was asked
         std::string given_up, problem;
     };
 
+    void answered(Time now) override;
     void check(Time now) override;
+    void take_answers(Time now);
+    void look_at_all(Time now);
     void run(Time now) override;
     void look_for_laggards(Time now);
     std::string reason_to_refuse(Item &) const;
     std::string incomplete(Item &) const;
     std::string unlogged(Item &, const AccountRecord &) const;
+    std::string past_the_log(const Item &, const AccountRecord &) const;
     std::string behind(const Item &) const;
     void note_what_others_know(Item &, const AccountRecord &) const;
     const EpochPlace *applied_place(const Item &, const AccountRecord &) const;
@@ -80,7 +87,8 @@ private:
     std::vector<size_t> laggards_; // while checking: accounts that have not caught up yet
     std::vector<size_t> on_way_;   // while running
     size_t next_ = 0;              // the first that was not taken up
-    std::optional<Time> laggards_until_;
+    std::set<std::string> asked_;  // sources that have not said yet what of the accounts no log has
+    std::optional<Time> answers_until_, laggards_until_;
     enum class Flush : uint8_t { idle, under_way, good, failed } flush_ = Flush::idle;
     std::vector<size_t> in_flush_;
     Time look_at_{};

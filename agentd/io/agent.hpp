@@ -87,6 +87,7 @@ private:
     Result<EpochPlace> start_for_destination(const std::string &account, const std::string &destination) override;
     Result<EpochPlace> new_place(const std::string &account, uint64_t epoch) override;
     std::string promotion_problem(const std::string &account) const override;
+    void look_for_unlogged(const std::string &account, std::function<void(const std::string &)> done) override;
     bool fence_read(const std::string &account, uint64_t epoch) const override;
     bool drained(const std::string &account) const override;
     Number applied(const std::string &account) const override;

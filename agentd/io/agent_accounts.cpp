@@ -250,6 +250,19 @@ std::string Agent::promotion_problem(const std::string &name) const {
     return std::string(to_string(account->phase())) + ": " + (reason.empty() ? "the replica is not complete" : reason);
 }
 
+void Agent::look_for_unlogged(const std::string &name, std::function<void(const std::string &)> done) {
+    auto *account = find(options_.ring.account_key(name));
+    if (!account || !account->ship()) return loop_.post([done] { done("its source is not ready for it yet"); });
+    account->inspect([account, done = std::move(done)] {
+        if (!account->ship()) return done({});
+        auto &unlogged = account->ship()->unlogged();
+        if (!account->inspected())
+            done(account->name() + " could not be looked at on its source");
+        else
+            done(unlogged.empty() ? "" : std::to_string(unlogged.size()) + " objects have what no log has yet");
+    });
+}
+
 bool Agent::fence_read(const std::string &name, uint64_t epoch) const {
     auto *account = find(name);
     return account && account->crossed_epoch() >= epoch;

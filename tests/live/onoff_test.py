@@ -78,6 +78,23 @@ class OnOff(SiteTest):
             self.change(name, self.two)
         assert_equal_stores(self.site, self.users)
 
+    def test_a_promotion_asks_the_source_for_what_changed_while_the_plugin_was_off(self):
+        quiet = self.users[1]
+        replica.replicate(self.one, self.two, self.users)
+        self.switch(ON, OFF)
+        self.assertTrue(self.deliver(quiet))  # and nobody looks at it, but the promotion
+
+        def promote():
+            return self.two.doveadm("replica", "promoteAccounts", "accounts", quiet, "target", self.two.name, check=False)
+
+        refused = promote()
+        self.assertNotEqual(0, refused.returncode)
+        self.assertRegex(refused.stdout + refused.stderr, f"{quiet}: {self.two.name} cannot take over: .* what no log has yet")
+        self.switch(OFF, ON)
+        wait_until(lambda: promote().returncode == 0, 60, "promoted, once the target has the snapshot", 0.2)
+        wait_until(lambda: replica.active(self.two, [quiet]), 60, "active")
+        assert_equal_stores(self.site, [quiet], first=self.two.name, second=self.one.name)
+
     def test_existing_accounts_get_a_replica_and_everything_can_be_removed_again(self):
         self.switch(ON, OFF)
         for name in self.users:

@@ -510,6 +510,23 @@ TEST_F(OperationsTest, WhatTheSourceHasPastTheLogIsAReasonToRefuse) {
     EXPECT_EQ(promote(s1, "s2", {"a@x"}), "promotion is complete: s2 is the source of 1 account");
 }
 
+TEST_F(OperationsTest, ALivingSourceIsAskedWhatNoLogHas) {
+    ASSERT_EQ(set(s1, "s2", 1, {"a@x", "b@x"}), "initialisation is complete: 2 accounts on s2");
+    s1.unlogged["b@x"] = "1 objects have what no log has yet";
+    EXPECT_EQ(promote(s3, "s2", {"a@x", "b@x"}),
+              "failed: nothing was done: b@x: s2 cannot take over: 1 objects have what no log has yet");
+    EXPECT_EQ(promote(s3, "s2", {"b@x"}, true),
+              "promotion is complete: s2 is the source of 1 account, given up by force: b@x: 1 objects have what no "
+              "log has yet");
+    s1.mute_worker = true;
+    EXPECT_EQ(promote(s3, "s2", {"a@x"}), "failed: nothing was done: a@x: s2 cannot take over: s1 did not say in time "
+                                          "whether it has what no log has");
+    auto id = s3.operations().promote(world.now, "s2", "", {"a@x"}, false)->front();
+    cluster.pass(2s);
+    s1.kill(); // while it is asked
+    EXPECT_EQ(outcome(s3, id), "promotion is complete: s2 is the source of 1 account");
+}
+
 TEST_F(OperationsTest, ForceGivesUpWhatTheSourceHasPastTheLogAndNamesItOnce) {
     ASSERT_EQ(set(s1, "s2", 1, {"a@x"}), "initialisation is complete: 1 account on s2");
     DestinationState source;

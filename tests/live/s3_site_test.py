@@ -34,7 +34,6 @@ class OnS3(LoadTest):
             return lmtp.deliver(user, MESSAGE)[user]
 
     def bodies_at(self, store, user):
-        """[Response.status of reading each mail's body]"""
         with store.imap(user, ANSWER_MAX) as imap:
             imap.select("INBOX")
             return imap.command("FETCH 1:* (UID BODY.PEEK[])")
@@ -158,6 +157,24 @@ class OnS3(LoadTest):
             answer = self.bodies_at(self.two, user)
             self.assertTrue(answer.ok, answer)
         self.assertTrue(self.deliver(self.two).startswith("250"))
+
+    def test_a_source_needs_no_more_than_to_write_read_and_list(self):
+        self.site.s3.add_user("first", "first's secret")
+        self.site.give_credentials(self.one, "first", "first's secret")
+        self.assertTrue(self.deliver().startswith("451"))
+        self.site.s3.allow("first", "s3:PutObject", "s3:GetObject", "s3:ListBucket", "s3:AbortMultipartUpload")
+        user = self.users[0]
+        large = MESSAGE + (b"x" * 76 + b"\r\n") * 300_000  # in parts
+        with self.one.lmtp(ANSWER_MAX) as lmtp:
+            for message in (MESSAGE, large):
+                answers = lmtp.deliver(self.users[:2], message)  # the second's is a copy inside S3
+                self.assertEqual([], [answer for answer in answers.values() if not answer.startswith("250")])
+        with self.one.imap(user, ANSWER_MAX) as imap:
+            imap.select("INBOX")
+            self.assertEqual([MESSAGE, large], [mail["BODY[]"][-len(sent):] for mail, sent in
+                                                zip(imap.fetch("1:*", "(BODY.PEEK[])"), (MESSAGE, large), strict=True)])
+        self.assertTrue(self.bodies_at(self.one, self.users[1]).ok)
+        assert_equal_stores(self.site, self.users)
 
     def counts(self, store):
         return [store.doveadm("-f", "flow", "mailbox", "status", "-u", user, "messages", "INBOX").stdout for user in self.users]

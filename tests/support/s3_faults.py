@@ -43,7 +43,7 @@ class FaultProxy:
         self.url = f"http://{self.address}"
 
     def set(self, *fault, methods=(), path="", every=1, times=None):
-        """From now on every so-manieth request of these methods, with this in its target, meets the fault, so many times; all others pass."""
+        """From now on every n-th request of these methods and with this in its target meets the fault, `times` times; all others pass."""
         self._tell({"fault": fault, "methods": methods, "path": path, "every": every, "left": times})
 
     def clear(self):
@@ -94,9 +94,11 @@ class Message:
 
     async def read_body(self, reader):
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
-            while not self.body.endswith(b"0\r\n\r\n"):  # each as it came; a server's last one has no trailer
-                size = await reader.readuntil(b"\r\n")
-                self.body += size + await reader.readexactly(int(size.split(b";")[0], 16) + 2)
+            size = -1
+            while size != 0:  # each as it came; no server here sends a trailer
+                line = await reader.readuntil(b"\r\n")
+                size = int(line.split(b";")[0], 16)
+                self.body += line + await reader.readexactly(size + 2)
         elif length := int(self.headers.get("content-length", 0)):
             self.body = await reader.readexactly(length)
 

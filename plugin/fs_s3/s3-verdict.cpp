@@ -52,6 +52,7 @@ constexpr Known known[] = {
     {"BadDigest", EIO, Again::soon, "the body was damaged on the way: its checksum did not match at the server"},
     {"XAmzContentSHA256Mismatch", EIO, Again::soon,
      "the body was damaged on the way: its checksum did not match at the server"},
+    {"InvalidPart", ETIMEDOUT, Again::soon, "the list of parts did not reach the server as it was sent"},
     {"IncompleteBody", ETIMEDOUT, Again::soon, "the body did not reach the server whole"},
     {"RequestTimeout", ETIMEDOUT, Again::soon, "the server waited too long for the request"},
     {"NotImplemented", ENOTSUP, Again::no, "the server does not know this kind of request"},

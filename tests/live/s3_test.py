@@ -2,6 +2,7 @@
 """fs_s3 as the wire and cbox see it: how requests go out, how answers that come in pieces are taken, keys exchanged under a session, and
 bodies behind a wrapper."""
 import gzip
+import json
 import os
 import pathlib
 import re
@@ -202,6 +203,45 @@ class OverCbox(unittest.TestCase):
             fetched = " ".join(imap.ok("FETCH %d BODY.PEEK[TEXT]" % number)[0])
             self.assertEqual(size, fetched.count("x"), size)
         self.assertEqual([], self.server.client().list_multipart_uploads(Bucket=s3.BUCKET).get("Uploads", []))
+
+
+class Policy(unittest.TestCase):
+    """The policy that docs/operating/s3.md gives: each key may do what it says, and nothing else."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = scratch_folder()
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.server = s3.Server.up(cls.folder / "s3")
+        cls.addClassCleanup(cls.server.kill)
+        page = pathlib.Path(__file__).parents[2] / "docs" / "operating" / "s3.md"
+        policy = re.search(r"```json\n(.*?)```", page.read_text(), re.S)[1]
+        for user in ("source", "destination", "sweep", "stranger"):
+            cls.server.add_user(user, user + "-secret")
+            s3.write_credentials(cls.folder / user, user, user + "-secret")
+        cls.server.client(*cls.server.root).put_bucket_policy(Bucket=s3.BUCKET, Policy=json.dumps(json.loads(policy)))
+        (cls.folder / "small").write_bytes(b"small")
+        (cls.folder / "large").write_bytes(b"large" * 2_000_000)
+
+    def fs(self, user, verb, *arguments):
+        """OK, or what the log would say."""
+        location = self.server.location(self.folder / user) + "&multipart=5242880"
+        code, _, said = doveadm_fs(self.folder, location, verb, *arguments)
+        return "OK" if code == 0 else said
+
+    def test_each_key_may_do_its_work_and_no_more(self):
+        denied, missing = "access is denied: the policy", "there is no such object"
+        for user, may in (("source", {"put", "get", "iter"}), ("destination", {"get", "iter"}),
+                          ("sweep", {"put", "get", "iter", "delete"}), ("stranger", set())):
+            self.assertEqual("OK", self.fs("source", "put", self.folder / "small", "x/there"))
+            for verb, *arguments in (("put", self.folder / "small", "x/" + user), ("get", "x/there"), ("iter", "x"), ("delete", "x/there")):
+                with self.subTest(user=user, verb=verb):
+                    said = self.fs(user, verb, *arguments)
+                    self.assertIn("OK" if verb in may else denied, said)
+            with self.subTest(user=user, verb="get what is missing"):
+                self.assertIn(missing if "iter" in may else denied, self.fs(user, "get", "x/missing"))
+        self.assertEqual("OK", self.fs("source", "put", self.folder / "large", "x/large"))
+        self.assertEqual("OK", self.fs("source", "copy", "x/large", "x/copied"))
 
 
 if __name__ == "__main__":

@@ -136,11 +136,14 @@ def conversation_of_two(site, user):
     return a.lines + b.lines
 
 
-PLUGINS = ("acl", "quota", "notify", "mail_log", "trash", "virtual", "quota_clone", "mailbox_alias")
+PLUGINS = ("acl", "quota", "notify", "mail_log", "trash", "virtual", "quota_clone", "mailbox_alias",
+           "push_notification", "notify_status", "listescape", "charset_alias")
 PLUGIN_SETTINGS = """
   acl = vfile
   quota = dict:User quota::file:%h/quota
   quota_clone_dict = file:%h/quota-clone
+  push_notification_driver = dlog
+  notify_status_dict = file:%h/notify-status
 """
 
 
@@ -208,6 +211,11 @@ class Alike(unittest.TestCase):
 
     def test_mail_crypt(self):
         site = self.alike(plugins=("mail_crypt",), plugin_settings=key_pair(self.keys))
+        self.assertNotIn(b"line two", self.stored(site))
+
+    def test_mail_crypt_with_keys_of_each_user(self):
+        """The keys are attributes of the user's mailboxes."""
+        site = self.alike(plugins=("mail_crypt",), plugin_settings="mail_crypt_curve = secp521r1\n  mail_crypt_save_version = 2\n")
         self.assertNotIn(b"line two", self.stored(site))
 
     def test_zlib_and_mail_crypt(self):

@@ -22,24 +22,27 @@ plugin {{
   quota_vsizes = yes
   zlib_save = gz
   mail_crypt_save_version = 2
-  mail_crypt_global_private_key = <{keys}/private.pem
-  mail_crypt_global_public_key = <{keys}/public.pem
+  {crypt}
   lazy_expunge = Expunged
 }}
 """
 
 
 class Plugins(SiteTest):
+    """With one key pair for the site."""
     site_options = {"accounts": 2}
 
-    def setUp(self):
+    def crypt(self):
         self.keys = scratch_folder("replica-keys-")
         self.addCleanup(subprocess.run, ["rm", "-rf", str(self.keys)], check=True)
         subprocess.run("openssl ecparam -name prime256v1 -genkey | openssl pkey -out private.pem && "
                        "openssl pkey -in private.pem -pubout -out public.pem", cwd=self.keys, shell=True, check=True, capture_output=True)
         for name in ("private.pem", "public.pem"):
             os.chmod(self.keys / name, 0o644)
-        self.site_options = {**self.site_options, "extra": EXTRA.format(plugins=PLUGINS, keys=self.keys)}
+        return f"mail_crypt_global_private_key = <{self.keys}/private.pem\n  mail_crypt_global_public_key = <{self.keys}/public.pem"
+
+    def setUp(self):
+        self.site_options = {**self.site_options, "extra": EXTRA.format(plugins=PLUGINS, crypt=self.crypt())}
         super().setUp()
         self.one, self.two = self.site.stores
         self.mails = [content for _, content in corpus.real_mails()[::100]]
@@ -78,6 +81,13 @@ class Plugins(SiteTest):
         for name in (user, later):
             self.use(self.two, name)
         assert_equal_stores(self.site, self.users)
+
+
+class KeysOfEachUser(Plugins):
+    """Dovecot keeps them in the mailboxes' attributes: they are shipped as METADATA is."""
+
+    def crypt(self):
+        return "mail_crypt_curve = secp521r1"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-// A flush: each file system that holds one of the paths, once.
+// A flush: each file system that holds one of the paths, once. Fails: corrupt: what was written may be gone; anything
+// else may work later.
 #include "agentd/apply/file.hpp"
 #include "agentd/apply/worker.hpp"
 #include <set>
@@ -27,7 +28,10 @@ Result<void> flush_file_systems(const std::vector<std::string> &paths) {
         struct stat st;
         if (::fstat(fd->get(), &st) < 0) return system_error("fstat", path);
         if (!done.insert(st.st_dev).second) continue;
-        if (::syncfs(fd->get()) < 0) return system_error("syncfs", path);
+        if (::syncfs(fd->get()) < 0) { // said once, of whatever was written: the next call would know nothing of it
+            Error error = system_error("syncfs", path);
+            return Error{Code::corrupt, error.message};
+        }
     }
     return {};
 }

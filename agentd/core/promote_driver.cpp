@@ -171,10 +171,15 @@ void PromoteDriver::drain(Time now, Item &item) {
 
 void PromoteDriver::flush(Time now) {
     if (flush_ == Flush::under_way) return;
-    if (std::exchange(flush_, Flush::idle) == Flush::good)
-        for (size_t i : std::exchange(in_flush_, {}))
-            if (items_[i].step == Step::flushing) open(now, items_[i]);
-    in_flush_.clear();
+    auto ended = std::exchange(flush_, Flush::idle);
+    for (size_t i : std::exchange(in_flush_, {})) {
+        auto &item = items_[i];
+        if (item.step != Step::flushing) continue;
+        if (ended == Flush::good)
+            open(now, item);
+        else if (auto problem = incomplete(item); !problem.empty())
+            end(item, problem);
+    }
     for (size_t i : on_way_)
         if (items_[i].step == Step::flushing) in_flush_.push_back(i);
     if (in_flush_.empty()) return;

@@ -107,6 +107,7 @@ Result<void> Agent::start() {
         auto state = State::open(settings.state_dir);
         if (!state) return state.error();
         state_ = std::move(*state);
+        remember_disk();
     }
     if (!kafka_) {
         KafkaSettings kafka{settings.brokers, options_.kafka_properties, settings.record_bytes_max + (1u << 20)};

@@ -151,6 +151,8 @@ private:
     void inspect_more();
     // --- flushing (agent_flush.cpp)
     struct FlushRound;
+    void disk_failed(const std::string &why);
+    void remember_disk(); // of a former life in this boot
     void flushed(FlushRound &, bool ok);
     bool store_positions(const FlushRound &);
     // --- the sockets (agent_clients.cpp, control_socket.cpp, dict_socket.cpp)
@@ -202,6 +204,7 @@ private:
     std::vector<std::function<void(bool)>> flush_waiters_;
     std::set<std::string> warned_; // once each
     std::string failure_;
+    std::string disk_problem_; // of the mails, until the next boot
 };
 
 } // namespace replica

@@ -245,6 +245,7 @@ std::string Agent::promotion_problem(const std::string &name) const {
     auto *account = find(name);
     if (!account || (!account->follow() && !account->ship())) return "this store keeps no replica of it";
     if (account->ship()) return {};
+    if (!disk_problem_.empty()) return disk_problem_;
     if (account->phase() == DestinationPhase::complete) return {};
     auto &reason = account->follow()->reason();
     return std::string(to_string(account->phase())) + ": " + (reason.empty() ? "the replica is not complete" : reason);

@@ -4,6 +4,7 @@
 namespace replica {
 
 namespace {
+constexpr const char *disk_failed_fact = "disk/boot"; // the boot of the host in which a flush failed
 std::string account_fact(const AccountKey &key) { return "a/" + std::string(key.view()); }
 std::string place_fact(const Place &place) { return "p/" + place.topic + "/" + std::to_string(place.partition); }
 } // namespace
@@ -17,7 +18,23 @@ struct Agent::FlushRound {
     bool empty() const { return positions.empty() && places.empty(); }
 };
 
+// Pages that the kernel could not write are gone, though it still shows them: until a boot nobody can tell what the
+// disk has, so no position is stored and nothing is promoted here. After it the marks on the disk tell.
+void Agent::disk_failed(const std::string &why) {
+    disk_problem_ =
+        "its disk did not take what was written, and what it has is not known before the host was booted: " + why;
+    log_(Level::error, disk_problem_);
+    if (auto written = state_->write({{disk_failed_fact, options_.boot}}); !written)
+        log_(Level::error, written.error().message);
+}
+
+void Agent::remember_disk() {
+    auto boot = state_->read(disk_failed_fact);
+    if (boot && *boot == options_.boot) disk_failed("as it was said in this boot");
+}
+
 void Agent::flush(std::function<void(bool)> done) {
+    if (!disk_problem_.empty()) return loop_.post([done = std::move(done)] { done(false); });
     flush_waiters_.push_back(std::move(done));
     if (flushing_ || !control_is_read_) return;
     flushing_ = true;
@@ -42,7 +59,8 @@ void Agent::flush(std::function<void(bool)> done) {
     for (auto &[device, root] : round->mail_roots)
         request.mail_roots.push_back(root);
     workers_->ask("", request, false, [this, round](const Reply &reply) {
-        if (reply.verdict != Verdict::applied) log_(Level::warning, "flush: " + reply.text);
+        if (reply.verdict == Verdict::retry) log_(Level::warning, "flush: " + reply.text);
+        if (reply.verdict == Verdict::failed) disk_failed(reply.text);
         flushed(*round, reply.verdict == Verdict::applied);
     });
 }

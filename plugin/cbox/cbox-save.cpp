@@ -191,19 +191,19 @@ static int copy_by_reference(CboxSave *save, struct mail *mail) {
     if (!cbox_is(mail->box->storage) || !mail_storage_copy_can_use_hardlink(mail->box, box)) return 0;
     const auto *from = cbox_storage(mail->box->storage), *to = cbox_storage(box->storage);
     if (from->account_id != to->account_id || strcmp(from->fs_settings, to->fs_settings) != 0) return 0;
-    // A POP3 UIDL or a GUID of its own stands in the blob, so it takes a blob of its own.
-    if (ctx.data.pop3_uidl != nullptr) return 0;
-
     CboxRecord record;
     std::string uidl;
     if (!cbox_record_read(mail->transaction->view, cbox_mailbox(mail->box)->record_ext_id, mail->seq, &record)) {
         mail_set_expunged(mail);
         return -1;
     }
+    // POP3 UIDL and GUID stand in the blob: with another one it takes a blob of its own.
+    if (cbox_pop3_uidl(mail->box, record, &uidl) < 0) return -1;
+    if (ctx.data.pop3_uidl != nullptr && uidl != ctx.data.pop3_uidl) return 0;
     if (gives_other_guid(ctx.data, record)) return 0;
     // What is about to be deleted is stored again instead.
     if (int ret = is_condemned(save, Guid::from(record.blob)); ret != 0) return ret < 0 ? -1 : 0;
-    if (cbox_pop3_uidl(mail->box, record, &uidl) < 0 || mail_save_copy_default_metadata(&ctx, mail) < 0) return -1;
+    if (mail_save_copy_default_metadata(&ctx, mail) < 0) return -1;
 
     append_to_index(save);
     record.received = static_cast<uint32_t>(ctx.data.received_date);

@@ -59,6 +59,14 @@ class Conversions(OnSite):
             self.site.doveadm("backup", "-R", "-u", back, location)
             self.assertEqual([], self.commits())
 
+    def test_another_layout_shares_the_bodies(self):
+        self.converted(self.user)
+        bodies = self.site.blob_files()
+        location = "cbox:%s:LAYOUT=fs" % self.home(self.user, "other")
+        self.site.doveadm("backup", "-u", self.user, location)
+        self.assert_same(self.content(self.user, fields=FIELDS + " guid storageid"), self.content(self.user, location, FIELDS + " guid storageid"))
+        self.assertEqual(bodies, self.site.blob_files())
+
     def test_guids_stay_between_formats_that_have_them(self):
         self.converted(self.user)
         want = self.content(self.user, fields="mailbox uid guid")

@@ -192,14 +192,16 @@ static int copy_by_reference(CboxSave *save, struct mail *mail) {
     const auto *from = cbox_storage(mail->box->storage), *to = cbox_storage(box->storage);
     if (from->account_id != to->account_id || strcmp(from->fs_settings, to->fs_settings) != 0) return 0;
     CboxRecord record;
-    std::string uidl;
+    const char *uidl = "";
     if (!cbox_record_read(mail->transaction->view, cbox_mailbox(mail->box)->record_ext_id, mail->seq, &record)) {
         mail_set_expunged(mail);
         return -1;
     }
     // POP3 UIDL and GUID stand in the blob: with another one it takes a blob of its own.
-    if (cbox_pop3_uidl(mail->box, record, &uidl) < 0) return -1;
-    if (ctx.data.pop3_uidl != nullptr && uidl != ctx.data.pop3_uidl) return 0;
+    if ((record.flags & cbox_record_pop3_uidl) != 0 &&
+        cbox_mail_vfuncs.get_special(mail, MAIL_FETCH_UIDL_BACKEND, &uidl) < 0)
+        return -1;
+    if (ctx.data.pop3_uidl != nullptr && strcmp(uidl, ctx.data.pop3_uidl) != 0) return 0;
     if (gives_other_guid(ctx.data, record)) return 0;
     // What is about to be deleted is stored again instead.
     if (int ret = is_condemned(save, Guid::from(record.blob)); ret != 0) return ret < 0 ? -1 : 0;
@@ -211,7 +213,7 @@ static int copy_by_reference(CboxSave *save, struct mail *mail) {
     if (ctx.data.pop3_order != 0) record.pop3_order = ctx.data.pop3_order;
     index_copy_cache_fields(&ctx, mail, save->seq);
     cbox_record_write(ctx.transaction->itrans, cbox_mailbox(box)->record_ext_id, save->seq, record);
-    save->saved.push_back({save->seq, Guid::from(record.blob), false, std::move(uidl)});
+    save->saved.push_back({save->seq, Guid::from(record.blob), false, uidl});
     return 1;
 }
 

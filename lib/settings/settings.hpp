@@ -28,6 +28,8 @@ struct Settings {
     std::string agent_socket;
     std::string cbox_blobs;
     std::chrono::milliseconds cbox_body_wait;
+    std::string cbox_cache;
+    uint64_t cbox_cache_size;
     std::chrono::milliseconds blob_grace;
 };
 

@@ -118,6 +118,12 @@ constexpr std::array rows = {
     SettingRow{"cbox_body_wait", duration, "5s", 0, 60000, reload,
                "How long one command waits, in all, for bodies that are not there yet, before it names them.",
                &S::cbox_body_wait},
+    SettingRow{
+        "cbox_cache", path, "", 0, 4096, reload,
+        "A local directory that keeps bodies which were read, for a store of bodies that is far away; empty: none.",
+        &S::cbox_cache},
+    SettingRow{"cbox_cache_size", size, "1G", 1 << 20, uint64_t(1) << 44, reload,
+               "How much that directory may hold; a body larger than 1/256 of it is not kept.", &S::cbox_cache_size},
 };
 
 } // namespace

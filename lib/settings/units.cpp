@@ -31,6 +31,7 @@ std::optional<uint64_t> parse_amount(SettingType type, std::string_view text) {
     auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
     if (error != std::errc()) return std::nullopt;
     std::string_view name = text.substr(static_cast<size_t>(end - text.data()));
+    if (count == 0 && name.empty()) return 0; // of anything
     for (const Unit &unit : units)
         if (unit.type == type && unit.name == name && !__builtin_mul_overflow(count, unit.factor, &amount))
             return amount;

@@ -1,12 +1,12 @@
 // Reading a body: a small one comes in one read together with its trailer, a large one as a stream whose trailer was
 // looked at first. What is handed out is whole and is the mail's own; everything else is named.
-#include "plugin/cbox/cbox-driver.hpp"
+#include "plugin/cbox/cbox-cache.hpp"
 
 namespace replica {
 
 namespace {
 
-constexpr size_t small_blob_max = 128 * 1024, tail_bytes = 4096;
+constexpr size_t tail_bytes = 4096;
 // Of a message of this size its blob is small, if nothing but the trailer was added to it.
 constexpr uint64_t small_message_max = small_blob_max - tail_bytes;
 
@@ -46,6 +46,8 @@ int read_tail(struct istream *input, uoff_t blob_size, size_t size, std::string_
     const unsigned char *data;
     size_t available;
     size = std::min<uoff_t>(size, blob_size);
+    *tail_r = {};
+    if (size == 0) return 0;
     i_stream_seek(input, blob_size - size);
     if (i_stream_read_bytes(input, &data, &available, size) < 0 && input->stream_errno != 0) return -1;
     *tail_r = {reinterpret_cast<const char *>(data), std::min(available, size)};
@@ -65,8 +67,7 @@ Result<CboxTrailer> read_trailer(struct istream *input) {
     return trailer_of(tail, blob_size, &size);
 }
 
-Result<CboxBody> open_stream(struct fs_file **file) {
-    struct istream *input = i_stream_create_fs_file(file, IO_BLOCK_SIZE);
+Result<CboxBody> open_stream(struct istream *input) {
     (void)i_stream_read(input); // opens it
     auto trailer = read_trailer(input);
     if (!trailer) {
@@ -103,7 +104,7 @@ Result<CboxBody> open_blob(struct fs_file **file, uint64_t message_size) {
             return body;
         }
     }
-    return open_stream(file);
+    return open_stream(i_stream_create_fs_file(file, IO_BLOCK_SIZE));
 }
 
 // Whose it is.
@@ -123,13 +124,26 @@ struct fs_file *cbox_body_file(CboxStorage *storage, struct event *event, const 
                                    int(FS_OPEN_MODE_READONLY) | int(FS_OPEN_FLAG_SEEKABLE) | int(more_flags));
 }
 
-Result<CboxBody> cbox_body_open(CboxStorage *storage, const CboxRecord &record, struct fs_file **file) {
-    auto body = open_blob(file, record.physical_size);
+static Result<CboxBody> checked(Result<CboxBody> body, const Guid &account, const CboxRecord &record) {
     if (!body) return body;
-    auto ok = check(body->trailer, storage->account_id, record);
+    auto ok = check(body->trailer, account, record);
     if (ok) return body;
     i_stream_unref(&body->input);
     return ok.error();
+}
+
+Result<CboxBody> cbox_body_of(struct istream *input, const Guid &account, const CboxRecord &record) {
+    return checked(open_stream(input), account, record);
+}
+
+Result<CboxBody> cbox_body_open(CboxStorage *storage, const CboxRecord &record, struct fs_file **file) {
+    if (CboxBody cached = cbox_cache_open(storage, fs_file_event(*file), record); cached.input != nullptr) {
+        fs_file_deinit(file);
+        return cached;
+    }
+    auto body = checked(open_blob(file, record.physical_size), storage->account_id, record);
+    if (body) cbox_cache_add(storage, Guid::from(record.blob), *body);
+    return body;
 }
 
 // Its size first: a file system that can get the end alone need not get the rest.

@@ -11,8 +11,10 @@ struct CboxStorageInside {
     CboxStorage outside;                 // first: what others see
     const char *mail_root, *control_dir; // of its own namespace
     unsigned body_wait_ms;               // for bodies that are not there, in one transaction
-    bool own;                            // of a private namespace: the control dir stands beside the INBOX
-    bool owner_noted;                    // cbox_owner_note has looked
+    const char *cache_dir;               // of bodies, null: none
+    uint64_t cache_bytes;
+    bool own;         // of a private namespace: the control dir stands beside the INBOX
+    bool owner_noted; // cbox_owner_note has looked
 };
 inline CboxStorageInside *cbox_storage_inside(struct mail_storage *storage) {
     return reinterpret_cast<CboxStorageInside *>(storage);
@@ -35,11 +37,14 @@ struct CboxBody {
     struct istream *input = nullptr; // without the trailer
     CboxTrailer trailer;
 };
+inline constexpr size_t small_blob_max = 128 * 1024; // is read at once
 struct fs_file *cbox_body_file(CboxStorage *storage, struct event *event, const Guid &blob, unsigned more_flags);
 // Consumes the file, which may have been prefetched. `gone`: missing; `corrupt`: damaged, or not all there yet;
 // `denied`: another account's or message's; `retry`: it could not be read.
 Result<CboxBody> cbox_body_open(CboxStorage *storage, const CboxRecord &record, struct fs_file **file);
 const char *cbox_body_trouble(const Error &error); // missing, damaged, foreign, unreadable
+// The same of a stream of a whole blob, which it consumes.
+Result<CboxBody> cbox_body_of(struct istream *input, const Guid &account, const CboxRecord &record);
 // Of a body the end alone, where the file system can read that. Consumes the file.
 Result<CboxTrailer> cbox_body_trailer(struct fs_file **file);
 

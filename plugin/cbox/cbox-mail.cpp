@@ -1,4 +1,4 @@
-#include "plugin/cbox/cbox-driver.hpp"
+#include "plugin/cbox/cbox-cache.hpp"
 
 namespace replica {
 
@@ -95,7 +95,8 @@ static bool prefetch(struct mail *mail) {
     CboxRecord record;
     if (ours->mail.data.access_part == 0 || ours->mail.data.stream != nullptr || ours->prefetched != nullptr ||
         (fs_get_properties(storage->fs) & FS_PROPERTY_ASYNC) == 0 ||
-        !cbox_record_read(mail->transaction->view, cbox_mailbox(mail->box)->record_ext_id, mail->seq, &record))
+        !cbox_record_read(mail->transaction->view, cbox_mailbox(mail->box)->record_ext_id, mail->seq, &record) ||
+        cbox_cache_has(storage, Guid::from(record.blob)))
         return true;
     ours->prefetched = cbox_body_file(storage, mail_event(mail), Guid::from(record.blob), FS_OPEN_FLAG_ASYNC);
     return fs_prefetch(ours->prefetched, 0);

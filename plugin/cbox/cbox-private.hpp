@@ -5,6 +5,7 @@
 //   cbox-mailbox.cpp    mailbox: open, create, update, header and record extensions
 //   cbox-blob.cpp       blobs: name, write, delete
 //   cbox-body.cpp       bodies: read, and judged by their trailers
+//   cbox-cache.cpp      bodies that were read before
 //   cbox-recover.cpp    a lost index from the bodies
 //   cbox-mail.cpp       mail: dates, sizes, stream, GUID, POP3 UIDL
 //   cbox-save.cpp       save and copy: body first, then the index record

@@ -72,7 +72,9 @@ static int storage_create(struct mail_storage *storage, struct mail_namespace *n
         *error_r = p_strdup(storage->pool, settings.error().message.c_str());
         return -1;
     }
-    cbox_storage_inside(storage)->body_wait_ms = static_cast<unsigned>(settings->cbox_body_wait.count());
+    inside->body_wait_ms = static_cast<unsigned>(settings->cbox_body_wait.count());
+    inside->cache_bytes = settings->cbox_cache_size;
+    if (!settings->cbox_cache.empty()) inside->cache_dir = p_strdup(storage->pool, settings->cbox_cache.c_str());
 
     const char *error, *text = blobs_setting(storage, ns, root);
     if (text == nullptr) {

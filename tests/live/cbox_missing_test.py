@@ -102,6 +102,15 @@ metric cbox_bodies_unavailable {
                 f.write(whole)
         self.assertIn("body 2", "".join(self.reader().ok("UID FETCH 2 BODY[]")[0]))
 
+    def test_a_large_body_that_is_empty_or_cut_is_refused_and_named(self):
+        imap = self.site.imap(self.user)
+        imap.append("INBOX", message("large", "a long line of a large mail\r\n" * 20000))
+        path = max(self.site.blob_files(), key=os.path.getmtime)
+        for size in (500000, 10, 0):
+            os.truncate(path, size)
+            self.assertRegex(self.reader().command("UID FETCH 1:* BODY.PEEK[]")[1], "^NO .*UID 1 in INBOX is damaged")
+        self.assert_named(path, 1, "damaged")
+
     def test_a_foreign_body_is_refused_and_named(self):
         paths = self.fill()
         of_another = self.fill(1, self.user + "-another")[1]

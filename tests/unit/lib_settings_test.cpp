@@ -105,6 +105,7 @@ TEST(Settings, MoreBrokersInSyncThanThereAreIsRefused) {
     EXPECT_EQ(refusal({{"replica_replication_factor", "1"}}),
               "replica_min_insync = 2: write at most replica_replication_factor, which is 1");
     EXPECT_EQ(refusal({{"replica_replication_factor", "1"}, {"replica_min_insync", "1"}}), "accepted");
+    EXPECT_EQ(refusal({{"cbox_body_wait", "0"}}), "accepted") << "zero needs no unit";
 }
 
 TEST(Settings, AnAgentNeedsBrokersAndAName) {

@@ -12,10 +12,10 @@ std::string_view minor_version(std::string_view version) {
 
 } // namespace
 
-bool OperationContext::alive(Time now, const std::string &store) const {
+bool OperationContext::heard(Time now, const std::string &store, std::chrono::milliseconds within) const {
     if (store == self()) return true;
     auto *view = control.store(store);
-    return view && view->seen != Time{} && now - view->seen <= settings.silent_after;
+    return view && view->seen != Time{} && now - view->seen <= within;
 }
 
 std::string OperationContext::store_problem(Time now, const std::string &store) const {

@@ -18,7 +18,8 @@ struct OperationContext {
     // Why this store cannot take part (unknown, silent, other keys, other version), or empty. This store itself always
     // can.
     std::string store_problem(Time now, const std::string &store) const;
-    bool alive(Time now, const std::string &store) const;
+    bool alive(Time now, const std::string &store) const { return heard(now, store, settings.silent_after); }
+    bool heard(Time now, const std::string &store, std::chrono::milliseconds within) const; // a heartbeat of it
 
     void publish(const Operation &operation) { effects.publish(operation_key(operation.id), operation); }
     void publish(const CheckAnswer &answer) {

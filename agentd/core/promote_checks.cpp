@@ -26,7 +26,8 @@ void PromoteDriver::answered(Time now) {
 void PromoteDriver::take_answers(Time now) {
     std::erase_if(asked_, [&](auto &source) {
         auto *answer = context_.control.check_answer(operation_.id, source);
-        if (!answer) return !context_.alive(now, source);
+        // One that was just killed must not hold up its promotion until it counts as silent.
+        if (!answer) return !context_.heard(now, source, context_.settings.heartbeat * 3 / 2);
         for (auto &said : answer->items)
             if (auto found = index_.find(context_.key(said.account)); found != index_.end())
                 items_[found->second].past_the_log = said.problem;

@@ -21,6 +21,8 @@ class TheTargetDies(PromotionTest):
         self.assertFalse(threading.Event().wait(after))  # the moment itself: what is done to it is the test
         die(target)
         command.join(120)
+        target.wait_ready()  # it knows what it has to go on with
+        wait_until(lambda: replica.operations_over(target), 90, "the promotion ended, or never began", 0.05)
 
     def kill_agent(self, store):
         send_signal([agent for agent in [agent_of(store)] if agent])

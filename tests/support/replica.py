@@ -53,5 +53,11 @@ def promote(store, users=None, source=None, timeout=300, force=False):
         wait_until(lambda: active(store, users), timeout, f"{len(users)} accounts active on {store.name}", 0.05)
 
 
+def operations_over(store):
+    """Every command that the store knows of has ended."""
+    rows = json.loads(store.doveadm("-f", "json", "replica", "operations").stdout or "[]")
+    return all(row["phase"] in ("done", "failed") for row in rows)
+
+
 def active(store, users):
     return {row["account"] for row in status(store) if row["mailHost"] == store.name and row["state"] == "active"} >= set(users)

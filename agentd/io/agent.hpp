@@ -184,7 +184,13 @@ private:
     size_t inspecting_ = 0;
     std::set<AccountKey> incomplete_; // a destination of theirs wants something
 
+    struct End {
+        Time at{};
+        int64_t offset = 0;
+    };
+
     std::map<Place, PlaceReader> places_;
+    std::map<Place, End> ends_;           // of places that are not read
     std::map<uint64_t, Pending> pending_; // by token
     std::map<std::pair<AccountKey, Number>, std::vector<uint64_t>> records_pending_;
     uint64_t next_token_ = 1, heartbeat_token_ = 0, heartbeat_counter_ = 0;

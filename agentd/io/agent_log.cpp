@@ -10,6 +10,7 @@ namespace {
 constexpr auto reassign_delay = 1s;
 constexpr auto query_limit = 1s; // of a blocking call; after one that failed there is none for a while
 constexpr auto query_pause = 3s;
+constexpr auto query_serves = 1s;
 constexpr auto resend_delay = 500ms;
 constexpr auto watch_period = 200ms;
 constexpr auto quarantine_pause = 1s;                                    // between log lines, for each place
@@ -102,13 +103,18 @@ Result<std::pair<int64_t, int64_t>> Agent::range_of(const Place &place) {
     return range;
 }
 
-// Nothing that is produced from now on stands before it.
+// Nothing that is produced from now on stands before it; so what was asked a moment ago serves a whole list of
+// accounts.
 Result<int64_t> Agent::end_of(const Place &place) {
     if (auto found = places_.find(place); found != places_.end() && found->second.reading.running())
         return found->second.reading.highest() + 1;
-    auto range = range_of(place);
-    if (!range) return range.error();
-    return range->second;
+    auto &known = ends_[place];
+    if (known.at == Time{} || now_() >= known.at + query_serves) {
+        auto range = range_of(place);
+        if (!range) return range.error();
+        known = {now_(), range->second};
+    }
+    return known.offset;
 }
 
 void Agent::read_from(const AccountKey &key, const Place &place, int64_t offset) {

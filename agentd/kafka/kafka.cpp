@@ -244,8 +244,9 @@ void Kafka::pause(const Place &place, bool on) {
 
 Result<std::pair<int64_t, int64_t>> Kafka::offsets(const Place &place, std::chrono::milliseconds limit) {
     int64_t first = 0, end = 0;
-    auto code = rd_kafka_query_watermark_offsets(impl_->prompt.handle, place.topic.c_str(), place.partition, &first,
-                                                 &end, static_cast<int>(limit.count()));
+    // Not through a consumer: there the answer stands behind that of a fetch, which waits for records.
+    auto code = rd_kafka_query_watermark_offsets(impl_->producer, place.topic.c_str(), place.partition, &first, &end,
+                                                 static_cast<int>(limit.count()));
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return failure(code, "offsets of " + place.topic + "/" + std::to_string(place.partition));
     return std::pair{first, end};

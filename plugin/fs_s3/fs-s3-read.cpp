@@ -68,9 +68,10 @@ int settle(S3File &file, bool wait) {
     return 1;
 }
 
-ssize_t stream_failed(struct istream_private *stream, const S3File &file) {
+ssize_t stream_failed(struct istream_private *stream, S3File &file) {
     stream->istream.stream_errno = file.read_error;
     io_stream_set_error(&stream->iostream, "%s", file.read_sentence.c_str());
+    file.read_error = 0; // it is the stream's now; another one tries again
     return -1;
 }
 
@@ -177,7 +178,6 @@ struct istream *file_read_stream(struct fs_file *fs_file, size_t max_buffer_size
     body->stream.stat = stream_stat;
     body->stream.istream.seekable = true;
     body->stream.istream.blocking = (fs_file->flags & FS_OPEN_FLAG_ASYNC) == 0;
-    file.read_error = 0; // another stream tries again
     if (!body->stream.istream.blocking) (void)file_fetch(file, 0, false);
 
     file.stream = i_stream_create(&body->stream, nullptr, -1, static_cast<istream_create_flag>(0));

@@ -74,7 +74,16 @@ Call::Call(Client &client, Operation operation, std::function<void()> done)
       deadline_(steady_clock::now() + client.location().deadline) {
     client_.began(this);
     client_.move_to_current_ioloop();
-    send();
+    std::string why;
+    auto advice = Client::outages().advice(client_.location().host_header(), steady_clock::now(), &why);
+    once_ = advice == Outages::Advice::once;
+    if (advice != Outages::Advice::not_now) {
+        send();
+        return;
+    }
+    outcome_.error = ETIMEDOUT;
+    outcome_.sentence = object_name_ + ": not tried, as the server did not answer a moment ago: " + why;
+    finish();
 }
 
 Call::~Call() {
@@ -235,6 +244,7 @@ void Call::complete() {
     if (verdict.error != 0) return failed(verdict);
     if (spool_ != nullptr) outcome_.object.reset(iostream_temp_finish(&spool_, IO_BLOCK_SIZE));
     outcome_.error = 0;
+    Client::outages().answered(client_.location().host_header());
     finish();
 }
 
@@ -310,11 +320,17 @@ void Call::failed(const Verdict &verdict) {
         pause = pause_before(attempt_, verdict.again, i_rand()); // a lost connection was perhaps only idle for too long
     }
     auto left = deadline_ - steady_clock::now();
-    if (again && pause < left) return send_after(pause);
-    if (again)
-        outcome_.sentence += " (given up after " + std::to_string(attempt_) + " attempts in " +
-                             std::to_string(client_.location().deadline.count() / 1000) + " s)";
+    if (again && !once_ && pause < left) return send_after(pause);
+    if (outcome_.error != ETIMEDOUT) Client::outages().answered(client_.location().host_header());
+    if (again) give_up(verdict.silent);
     finish();
+}
+
+void Call::give_up(bool silent) {
+    if (outcome_.error == ETIMEDOUT)
+        Client::outages().gave_up(client_.location().host_header(), silent,
+                                  outcome_.sentence.substr(object_name_.size() + 2), steady_clock::now());
+    outcome_.sentence += " (given up after " + std::to_string(attempt_) + (attempt_ == 1 ? " attempt)" : " attempts)");
 }
 
 // Nothing of this is touched after: whoever waits may destroy it.

@@ -74,6 +74,7 @@ private:
     Verdict judged_upload();
     void failed(const Verdict &verdict);
     void ask_why();
+    void give_up(bool silent);
     void finish();
     void drop_answer();
     Where where() const;
@@ -85,6 +86,7 @@ private:
     std::chrono::steady_clock::time_point deadline_;
     unsigned attempt_ = 0, damaged_ = 0;
     bool finished_ = false, asking_why_ = false;
+    bool once_ = false;      // the server let others wait in vain
     bool cut_short_ = false; // this attempt has less than a whole timeout until the deadline
     Credentials signed_with_;
 

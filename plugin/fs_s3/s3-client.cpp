@@ -7,6 +7,11 @@ Client::Client(Location location, struct fs *fs, struct http_client *http)
     : location_(std::move(location)), fs_(fs), http_(http), credentials_(location_), signer_(location_.region),
       loop_(current_ioloop) {}
 
+Outages &Client::outages() {
+    static Outages outages;
+    return outages;
+}
+
 Client::~Client() { http_client_deinit(&http_); }
 
 Outcome Client::run(Operation operation, unsigned *attempts_r) {

@@ -4,6 +4,7 @@
 #include "plugin/fs_s3/s3-call.hpp"
 #include "plugin/fs_s3/s3-credentials.hpp"
 #include "plugin/fs_s3/s3-location.hpp"
+#include "plugin/fs_s3/s3-outage.hpp"
 #include "plugin/fs_s3/s3-sign.hpp"
 
 namespace replica::s3 {
@@ -21,6 +22,7 @@ public:
     const Location &location() const { return location_; }
     CredentialSource &credentials() { return credentials_; }
     Signer &signer() { return signer_; }
+    static Outages &outages(); // of the whole process: users come and go
     struct http_client *http() {
         return http_;
     }

@@ -128,21 +128,23 @@ Verdict judge_answer(const Answer &answer, const Where &where) {
 
 Verdict judge_silence(NoAnswer kind, std::string_view why, const Where &where) {
     std::string object(where.object), reason(why.substr(0, why.find(" (Request ")));
+    const auto silent = [&](const char *what) {
+        return Verdict{ETIMEDOUT, Again::soon, object + ": " + what + ": " + reason, {}, true};
+    };
     switch (kind) {
     case NoAnswer::host_unknown:
-        return {ETIMEDOUT, Again::soon, object + ": the host's name cannot be resolved: " + reason, {}};
+        return silent("the host's name cannot be resolved");
     case NoAnswer::not_connected:
-        if (why.find("SSL") != why.npos || why.find("ertificate") != why.npos)
-            return {EACCES,
-                    Again::no,
-                    object + ": TLS failed: " + reason +
-                        " (name the authority's file with ca=FILE, and use the name that the certificate has)",
-                    {}};
-        return {ETIMEDOUT, Again::soon, object + ": no connection: " + reason, {}};
+        if (why.find("SSL") == why.npos && why.find("ertificate") == why.npos) return silent("no connection");
+        return {EACCES,
+                Again::no,
+                object + ": TLS failed: " + reason +
+                    " (name the authority's file with ca=FILE, and use the name that the certificate has)",
+                {}};
     case NoAnswer::lost:
-        return {ETIMEDOUT, Again::soon, object + ": the connection was lost: " + reason, {}};
+        return silent("the connection was lost");
     case NoAnswer::timed_out:
-        return {ETIMEDOUT, Again::soon, object + ": no answer in time: " + reason, {}};
+        return silent("no answer in time");
     case NoAnswer::other:
         break;
     }

@@ -19,7 +19,8 @@ struct Verdict {
     int error; // errno
     Again again;
     std::string sentence;
-    std::string code; // S3's own word, or empty
+    std::string code;    // S3's own word, or empty
+    bool silent = false; // there was no answer at all
 };
 
 struct Answer {

@@ -2,6 +2,7 @@
 //   fs_contract LOCATION [--gtest_...]     LOCATION as in any lib-fs setting; everything is made in a folder of its own
 // CONTRACT_FILES: how many files a folder is to hold (2500: several pages of an S3 listing); CONTRACT_LARGE: bytes of
 // the largest body (20 MiB: above what S3 takes in one piece here); CONTRACT_CA: whom to trust with https.
+#include <csignal>
 #include <cstdlib>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -303,6 +304,7 @@ int main(int argc, char **argv) {
     }
     replica::test::location = argv[1];
     lib_init();
+    signal(SIGPIPE, SIG_IGN); // as in every process of Dovecot's
     struct ioloop *loop = io_loop_create();
     int ret = argc == 2 ? RUN_ALL_TESTS() : replica::test::work({argv[1], argv[2]}, argv[3], argv[4][0]);
     io_loop_destroy(&loop);

@@ -16,7 +16,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cbox_site import BAD_LOG, Site, build_dir, mail_user, message, run  # noqa: E402
+from cbox_site import BAD_LOG, Site, build_dir, mail_user, message, run, wait_for  # noqa: E402
 from support import s3  # noqa: E402
 from support.fs_stores import doveadm_fs  # noqa: E402
 from support.mailsite import scratch_folder  # noqa: E402
@@ -135,7 +135,7 @@ class Wire(unittest.TestCase):
             self.assertRegex(said, "is not S3's|cannot be read", verb)
 
 
-class OverCbox(unittest.TestCase):
+class OnS3(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = scratch_folder()
@@ -149,7 +149,8 @@ class OverCbox(unittest.TestCase):
         self.credentials = self.folder / self.prefix
         self.write_credentials(*self.server.owner)
         location = wrappers + self.server.location(self.credentials, self.prefix) + "&timeout=2&deadline=4"
-        site = Site(build_dir(), plugin_settings="cbox_blobs = " + location).start()
+        site = Site(build_dir(), plugin_settings="cbox_blobs = " + location,
+                    extra="protocol imap {\n  imap_fetch_failure = no-after\n}\n").start()
         self.addCleanup(site.remove)
         self.addCleanup(lambda: self.assertNotRegex(site.log(), BAD_LOG))
         return site
@@ -164,6 +165,8 @@ class OverCbox(unittest.TestCase):
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         return {key: client.get_object(Bucket=s3.BUCKET, Key=key)["Body"].read() for key in keys}
 
+
+class OverCbox(OnS3):
     def test_keys_are_exchanged_while_a_session_is_open(self):
         site = self.site()
         imap = site.imap("user")
@@ -203,6 +206,25 @@ class OverCbox(unittest.TestCase):
             fetched = " ".join(imap.ok("FETCH %d BODY.PEEK[TEXT]" % number)[0])
             self.assertEqual(size, fetched.count("x"), size)
         self.assertEqual([], self.server.client().list_multipart_uploads(Bucket=s3.BUCKET).get("Uploads", []))
+
+
+class Away(OnS3):
+    def test_a_command_over_many_mails_waits_for_a_server_that_is_away_once(self):
+        site = self.site()
+        imap = site.imap("user")
+        for number in range(20):
+            imap.append("INBOX", message("mail%d" % number))
+        imap.ok("SELECT INBOX")
+        self.server.kill()
+        started = time.monotonic()
+        self.assertTrue(imap.command("FETCH 1:* BODY.PEEK[TEXT]")[1].startswith("NO"))
+        self.assertLess(time.monotonic() - started, 2 * 4)  # the deadline is 4 s
+        self.assertEqual(19, len(re.findall("blob .*not tried, as the server did not answer a moment ago: no connection", site.log())))
+        self.server.start()
+        wait_for(lambda: imap.command("APPEND INBOX", message("again"))[1].startswith("OK"), "the same session saves again")
+        imap = site.imap("user")
+        imap.ok("SELECT INBOX")
+        self.assertEqual(21, len(imap.ok("FETCH 1:* BODY.PEEK[TEXT]")[0]))
 
 
 class Policy(unittest.TestCase):

@@ -2,6 +2,7 @@
 #include "plugin/fs_s3/s3-credentials.hpp"
 #include "plugin/fs_s3/s3-hash.hpp"
 #include "plugin/fs_s3/s3-location.hpp"
+#include "plugin/fs_s3/s3-outage.hpp"
 #include "plugin/fs_s3/s3-sign.hpp"
 #include "plugin/fs_s3/s3-verdict.hpp"
 #include <cerrno>
@@ -311,6 +312,24 @@ TEST(S3Verdict, PausesGrowAreDrawnAndEnd) {
     EXPECT_EQ(250, pause_before(1, Again::later, 0).count());
     for (uint32_t drawn : {0U, 1U, 4'000'000'000U})
         EXPECT_LE(pause_before(1000, Again::later, drawn).count(), 5000);
+}
+
+TEST(S3Outage, TheNextOnesDoNotWaitAsLong) {
+    using Advice = Outages::Advice;
+    using namespace std::chrono_literals;
+    Outages outages;
+    const Outages::Time now{};
+    std::string why;
+    EXPECT_EQ(Advice::as_usual, outages.advice("h", now, &why));
+    outages.gave_up("h", true, "refused", now);
+    EXPECT_EQ(Advice::not_now, outages.advice("h", now + 4s, &why));
+    EXPECT_EQ("refused", why);
+    EXPECT_EQ(Advice::as_usual, outages.advice("other", now, &why));
+    EXPECT_EQ(Advice::once, outages.advice("h", now + 5s, &why));
+    outages.gave_up("h", false, "SlowDown", now); // it is there: no need to rest
+    EXPECT_EQ(Advice::once, outages.advice("h", now, &why));
+    outages.answered("h");
+    EXPECT_EQ(Advice::as_usual, outages.advice("h", now, &why));
 }
 
 } // namespace

@@ -162,6 +162,7 @@ void Account::entry(Time now, const Entry &entry) {
     switch (reader_->judge(entry)) {
     case LogReader::Judgement::counts:
         next_offset_ = entry.offset + 1;
+        seen_.saw(now, entry.number);
         if (entry.record.kind == RecordKind::changes) return changes(now, entry);
         crossed_.reset();
         if (follow_) {

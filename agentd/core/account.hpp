@@ -6,6 +6,7 @@
 #include "agentd/core/effects.hpp"
 #include "agentd/core/follow.hpp"
 #include "agentd/core/log_reader.hpp"
+#include "agentd/core/numbers_seen.hpp"
 #include "agentd/core/ship.hpp"
 #include <memory>
 
@@ -91,6 +92,7 @@ public:
     int64_t next_offset() const {
         return next_offset_;
     } // behind the record at position(): a start for a new destination
+    std::optional<Time> first_after(const Number &number) const { return seen_.first_after(number); }
     bool opened(uint64_t epoch) const { return reader_ && reader_->opened() && reader_->position().epoch == epoch; }
     uint64_t crossed_epoch() const { return crossed_epoch_; } // all places of epochs below it were read to their fence
     bool starting() const {                                   // as source: it cannot take changes yet
@@ -137,6 +139,7 @@ private:
     std::shared_ptr<class GuardedEffects> ship_effects_, follow_effects_, own_effects_;
     std::unique_ptr<Ship> ship_;
     std::unique_ptr<Follow> follow_;
+    NumbersSeen seen_;
     Number follow_fed_;      // the last change given to follow_
     Number opened_position_; // of ship_, when it was opened
     StoredAccount::ControlDir control_dir_;

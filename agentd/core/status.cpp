@@ -77,15 +77,22 @@ std::string unlogged(const DestinationState &source, const DestinationState *sta
     return {};
 }
 
-void describe(AccountStatus &row, const DestinationState &state, std::optional<Number> last) {
+void describe(AccountStatus &row, const DestinationState &state) {
     row.phase = to_string(state.phase);
     row.position = state.position;
     row.mails_done = state.mails_done;
     row.mails_total = state.mails_total;
     row.wanted = state.wanted.size() + (state.wants_everything ? 1 : 0);
-    if (!last || last->epoch != state.position.epoch || *last < state.position) return;
-    row.lag_changes = last->sequence - state.position.sequence;
-    if (*row.lag_changes == 0) row.lag_seconds = 0;
+}
+
+void describe_lag(AccountStatus &row, const AccountKey &key, Time now, const StatusSettings &settings) {
+    auto last = settings.last_number ? settings.last_number(key) : std::nullopt;
+    if (!last || last->epoch != row.position.epoch || *last < row.position) return;
+    row.lag_changes = last->sequence - row.position.sequence;
+    if (*row.lag_changes == 0)
+        row.lag_seconds = 0;
+    else if (auto since = settings.first_after ? settings.first_after(key, row.position) : std::nullopt)
+        row.lag_seconds = static_cast<uint64_t>(std::chrono::ceil<std::chrono::seconds>(now - *since).count());
 }
 
 bool is_amended(const Control &control, const Operation &operation, const AccountKey &key) {
@@ -116,7 +123,6 @@ std::vector<AccountStatus> account_status(const Control &control, const KeyRing 
     for (auto *record : records) {
         if (!filter.mail_host.empty() && record->source != filter.mail_host) continue;
         auto key = ring.account_key(record->account);
-        auto last = settings.last_number ? settings.last_number(key) : std::nullopt;
         auto entries = record->destinations;
         std::ranges::sort(entries, {}, &DestinationEntry::priority);
         if (entries.empty()) entries.push_back({});
@@ -125,7 +131,10 @@ std::vector<AccountStatus> account_status(const Control &control, const KeyRing 
             AccountStatus row{record->account, record->source, record->epoch, record->version,
                               record->state,   entry.store,    entry.priority};
             auto *state = control.destination(key, entry.store);
-            if (state && state->phase != DestinationPhase::source) describe(row, *state, last);
+            if (state && state->phase != DestinationPhase::source) {
+                describe(row, *state);
+                describe_lag(row, key, now, settings);
+            }
             if (!silent.contains(entry.store)) silent[entry.store] = silence(control, now, settings, entry.store);
             row.reason = control.account_problem(key);
             if (row.reason.empty() && record->state == AccountState::promoting) row.reason = "a promotion is under way";

@@ -8,8 +8,10 @@ namespace replica {
 struct StatusSettings {
     std::string self; // this store: alive, for it answers
     std::chrono::milliseconds silent_after{5000};
-    // The last number of an account's log, if this store knows it. May be empty.
+    // Of an account's log, if this store reads it: the last number, and when the first one behind a number came. May be
+    // empty.
     std::function<std::optional<Number>(const AccountKey &)> last_number;
+    std::function<std::optional<Time>(const AccountKey &, const Number &)> first_after;
 };
 
 struct AccountStatus { // one account and destination; destination empty: it has none (only while it is promoted)

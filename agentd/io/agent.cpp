@@ -219,6 +219,10 @@ ControlService Agent::control_service() {
                               auto *account = find(key);
                               if (!account || account->position().none()) return std::nullopt;
                               return account->position();
+                          },
+                          [this](const AccountKey &key, const Number &number) -> std::optional<Time> {
+                              auto *account = find(key);
+                              return account ? account->first_after(number) : std::nullopt;
                           }};
     return {control_, operations_, loop_, options_.ring, std::move(status), control_is_read_, started_};
 }

@@ -111,6 +111,22 @@ class Destinations(CommandTest):
         self.addCleanup(setattr, self, "one", dead)
         return "promoteAccounts", "accounts", user
 
+    def test_the_source_tells_how_far_a_destination_is_behind(self):
+        one, two, user = self.one, self.two, self.users[0]
+        replica.replicate(one, two, [user])
+
+        def lag():
+            row = next(row for row in replica.status(one) if row["account"] == user)
+            return row["lag_changes"], row["lag_seconds"]
+
+        wait_until(lambda: lag() == ("0", "0"), 30, "level")
+        self.site.freeze(two.name)
+        for _ in range(3):
+            self.assertTrue(delivered(one, user))
+        wait_until(lambda: min(map(int, lag())) >= 3, 30, "three changes and three seconds behind")
+        self.site.thaw(two.name)
+        wait_until(lambda: lag() == ("0", "0"), 30, "level again")
+
     def test_an_account_whose_last_destination_is_removed_pays_nothing_and_stays_usable(self):
         one, two, three = self.one, self.two, self.three
         user = self.users[0]

@@ -372,6 +372,9 @@ TEST_F(OperationsTest, StatusShowsEachAccountAndDestination) {
     StatusSettings settings;
     settings.self = "s1";
     settings.last_number = [&](const AccountKey &) { return Number{1, 6}; };
+    settings.first_after = [&](const AccountKey &, const Number &number) {
+        return number == Number{1, 4} ? std::optional(world.now - 2500ms) : std::nullopt;
+    };
     auto rows = account_status(s1.control(), world.ring, world.now, settings, {});
     ASSERT_EQ(rows.size(), 3u);
     EXPECT_EQ(rows[0].account + rows[0].destination, "a@xs2");
@@ -381,7 +384,7 @@ TEST_F(OperationsTest, StatusShowsEachAccountAndDestination) {
     EXPECT_EQ(rows[0].phase, "complete");
     EXPECT_EQ(rows[0].position, (Number{1, 4}));
     EXPECT_EQ(rows[0].lag_changes, 2u);
-    EXPECT_FALSE(rows[0].lag_seconds);
+    EXPECT_EQ(rows[0].lag_seconds, 3u);
     EXPECT_FALSE(rows[1].available);
     EXPECT_EQ(rows[1].reason, "stopped: a gap");
     s2.kill();

@@ -13,8 +13,9 @@ constexpr auto query_pause = 3s;
 constexpr auto query_serves = 1s;
 constexpr auto resend_delay = 500ms;
 constexpr auto watch_period = 200ms;
-constexpr auto quarantine_pause = 1s;                                    // between log lines, for each place
-constexpr size_t bulk_bytes_high = 16u << 20, bulk_bytes_low = 4u << 20; // of snapshots at the producer
+constexpr auto quarantine_pause = 1s; // between log lines, for each place
+// Of snapshots at the producer: a change of a user waits behind them, so they are few.
+constexpr size_t bulk_bytes_high = 256u << 10, bulk_bytes_low = 64u << 10;
 constexpr size_t envelope_overhead = 256;
 Time now_() { return std::chrono::steady_clock::now(); }
 std::string name_of(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }

@@ -4,7 +4,7 @@ import json
 
 from .waiting import wait_until
 
-ACCOUNTS_PER_COMMAND = 500
+ACCOUNTS_PER_COMMAND = 2000
 
 
 def status(store):

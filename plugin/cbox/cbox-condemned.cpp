@@ -47,8 +47,9 @@ int cbox_control_read(struct mail_storage *storage, const char *name, std::strin
     return ret < 0 ? critical(storage, "read", path) : 1;
 }
 
-int cbox_control_write(struct mail_storage *storage, const char *name, const std::string &content) {
-    std::string dir = cbox_control_dir(storage), path = dir + "/" + name, aside = path + ".new";
+int cbox_control_write(struct mail_storage *storage, const char *name, const std::string &content,
+                       const char *aside_as) {
+    std::string dir = cbox_control_dir(storage), path = dir + "/" + name, aside = path + "." + aside_as;
     if (mkdir_parents(dir.c_str(), 0700) < 0 && errno != EEXIST) return critical(storage, "mkdir", dir);
     int fd = open(aside.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
     if (fd == -1) return critical(storage, "open", aside);

@@ -68,7 +68,8 @@ int write_object(struct mail_storage *storage, const CboxOwner &owner) {
 
 // The object first, and the file as proof that it is ours. `pending` remembers that nobody's stood there before.
 int write_both(struct mail_storage *storage, const CboxOwner &owner) {
-    if (cbox_control_write(storage, pending_name, encode(owner)) < 0 || write_object(storage, owner) < 0) return -1;
+    if (cbox_control_write(storage, pending_name, encode(owner), my_pid) < 0 || write_object(storage, owner) < 0)
+        return -1;
     std::string dir = cbox_control_dir(storage);
     if (rename((dir + "/" + pending_name).c_str(), (dir + "/" + owner_name).c_str()) == 0 || errno == ENOENT) return 0;
     mail_storage_set_critical(storage, "rename(%s/%s) failed: %m", dir.c_str(), pending_name);

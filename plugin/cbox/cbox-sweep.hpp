@@ -13,8 +13,10 @@ namespace replica {
 // --- files of the control dir, <mail root>/.replica. -1: the error is set on the storage ---
 
 std::string cbox_control_dir(struct mail_storage *storage);
-int cbox_control_read(struct mail_storage *storage, const char *name, std::string *content_r);      // 0: not there, 1
-int cbox_control_write(struct mail_storage *storage, const char *name, const std::string &content); // durably, whole
+int cbox_control_read(struct mail_storage *storage, const char *name, std::string *content_r); // 0: not there, 1
+// Durably, whole. `aside_as`: the ending of the file that becomes it; where several may write at once, one of its own.
+int cbox_control_write(struct mail_storage *storage, const char *name, const std::string &content,
+                       const char *aside_as = "new");
 
 int cbox_candidates_read(struct mail_storage *storage, CboxBlobList *list_r);
 int cbox_candidates_write(struct mail_storage *storage, const CboxBlobList &list);

@@ -223,6 +223,17 @@ class Sweep(OnSite):
             self.purge()
         self.assertEqual(stays, self.stored(self.account_dir()))
 
+    def test_first_saves_at_once_agree_on_the_owner(self):
+        for n in range(10):
+            user = "%s-%d" % (self.user, n)
+            savers = [threading.Thread(target=self.site.deliver, args=(message("m%d" % m), user)) for m in range(6)]
+            for saver in savers:
+                saver.start()
+            for saver in savers:
+                saver.join(60)
+            self.site.doveadm("purge", "-u", user)
+        self.assertNotIn("owner.pending", self.site.log())
+
     # --- where it is not known ---
 
     def test_refused_where_an_index_was_lost(self):

@@ -1,4 +1,5 @@
 #include "plugin/fs_s3/fs-s3.hpp"
+#include "lib/base/ids.hpp"
 #include "plugin/fs_s3/s3-answer.hpp"
 
 namespace replica::s3 {
@@ -66,7 +67,7 @@ Outcome upload_once(S3File &file, const Payload &payload, const Pairs &headers, 
 }
 
 Outcome upload(S3File &file, const Payload &payload) {
-    const std::string checksum = hex(payload.sha256);
+    const std::string checksum = to_hex(payload.sha256);
     Pairs headers = metadata_headers(&file.file);
     headers.emplace_back(checksum_header, checksum);
     bool &no_conditions = s3_fs(file.file.fs).no_conditions;

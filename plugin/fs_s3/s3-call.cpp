@@ -1,4 +1,5 @@
 #include "plugin/fs_s3/s3-call.hpp"
+#include "lib/base/ids.hpp"
 #include "plugin/fs_s3/s3-answer.hpp"
 #include "plugin/fs_s3/s3-client.hpp"
 #include <algorithm>
@@ -100,7 +101,8 @@ Where Call::where() const {
 
 Unsigned Call::to_sign(const std::string &date) const {
     Unsigned request{operation_.method, client_.location().path_of(operation_.key), operation_.query,
-                     operation_.headers, hex(operation_.payload == nullptr ? sha256("") : operation_.payload->sha256)};
+                     operation_.headers,
+                     to_hex(operation_.payload == nullptr ? sha256("") : operation_.payload->sha256)};
     request.headers.emplace_back("host", client_.location().host_header());
     request.headers.emplace_back("x-amz-date", date);
     request.headers.emplace_back("x-amz-content-sha256", request.payload_sha256);
@@ -276,7 +278,7 @@ Verdict Call::judged_object() {
                 {}};
     auto length = outcome_.header("content-length");
     bool whole = length.empty() || length == std::to_string(received_);
-    if (whole && digest_) whole = hex(digest_->finish()) == digest_expected_;
+    if (whole && digest_) whole = to_hex(digest_->finish()) == digest_expected_;
     if (whole) return {};
     auto again = ++damaged_ < damaged_max ? Verdict::Again::soon : Verdict::Again::no;
     return {EIO,
@@ -289,7 +291,7 @@ Verdict Call::judged_object() {
 
 Verdict Call::judged_upload() {
     std::string md5 = md5_of_etag(outcome_, outcome_.header("etag"));
-    if (md5.empty() || md5 == hex(operation_.payload->md5)) return {};
+    if (md5.empty() || md5 == to_hex(operation_.payload->md5)) return {};
     return {EIO,
             Verdict::Again::soon,
             object_name_ + ": the server stored something else than what was sent: the ETag differs",

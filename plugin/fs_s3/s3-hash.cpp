@@ -56,17 +56,6 @@ std::string hmac_sha256(std::string_view key, std::string_view data) {
     return raw;
 }
 
-std::string hex(std::string_view raw) {
-    static constexpr char digits[] = "0123456789abcdef";
-    std::string text;
-    text.reserve(raw.size() * 2);
-    for (unsigned char c : raw) {
-        text += digits[c >> 4];
-        text += digits[c & 15];
-    }
-    return text;
-}
-
 std::string base64(std::string_view raw) {
     std::string text((raw.size() + 2) / 3 * 4 + 1, '\0');
     int size = EVP_EncodeBlock(reinterpret_cast<unsigned char *>(text.data()),

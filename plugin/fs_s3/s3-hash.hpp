@@ -28,7 +28,6 @@ private:
 std::string sha256(std::string_view data); // raw
 std::string md5(std::string_view data);    // raw
 std::string hmac_sha256(std::string_view key, std::string_view data);
-std::string hex(std::string_view raw);
 std::string base64(std::string_view raw);
 
 } // namespace replica::s3

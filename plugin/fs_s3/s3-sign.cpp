@@ -1,4 +1,5 @@
 #include "plugin/fs_s3/s3-sign.hpp"
+#include "lib/base/ids.hpp"
 #include "plugin/fs_s3/s3-hash.hpp"
 #include <algorithm>
 
@@ -115,9 +116,9 @@ std::string Signer::authorization(const Unsigned &request, const Credentials &cr
     Pairs headers = sorted(request.headers);
     std::string scope = day + "/" + region_ + "/s3/aws4_request";
     std::string to_sign =
-        std::string(algorithm) + "\n" + date + "\n" + scope + "\n" + hex(sha256(canonical(request, headers)));
+        std::string(algorithm) + "\n" + date + "\n" + scope + "\n" + to_hex(sha256(canonical(request, headers)));
     return std::string(algorithm) + " Credential=" + credentials.access_key + "/" + scope +
-           ",SignedHeaders=" + signed_names(headers) + ",Signature=" + hex(hmac_sha256(key_, to_sign));
+           ",SignedHeaders=" + signed_names(headers) + ",Signature=" + to_hex(hmac_sha256(key_, to_sign));
 }
 
 } // namespace replica::s3

@@ -1,3 +1,4 @@
+#include "lib/base/ids.hpp"
 #include "plugin/fs_s3/s3-answer.hpp"
 #include "plugin/fs_s3/s3-credentials.hpp"
 #include "plugin/fs_s3/s3-hash.hpp"
@@ -23,7 +24,7 @@ const Credentials example{"AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiC
 const std::string example_date = "20130524T000000Z";
 
 std::string signature(Unsigned request) {
-    request.payload_sha256 = hex(sha256(request.payload_sha256)); // the examples give the payload
+    request.payload_sha256 = to_hex(sha256(request.payload_sha256)); // the examples give the payload
     request.headers.emplace_back("host", "examplebucket.s3.amazonaws.com");
     request.headers.emplace_back("x-amz-content-sha256", request.payload_sha256);
     request.headers.emplace_back("x-amz-date", example_date);
@@ -56,7 +57,7 @@ TEST(S3Sign, QueryIsSignedInOrder) {
 }
 
 TEST(S3Sign, TheHeaderNamesWhatIsSigned) {
-    Unsigned request{"GET", "/", {}, {{"x-amz-date", example_date}, {"host", "h"}}, hex(sha256(""))};
+    Unsigned request{"GET", "/", {}, {{"x-amz-date", example_date}, {"host", "h"}}, to_hex(sha256(""))};
     std::string value = Signer("us-east-1").authorization(request, example, example_date);
     EXPECT_TRUE(value.starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"
                                   "SignedHeaders=host;x-amz-date,Signature="))
@@ -65,7 +66,7 @@ TEST(S3Sign, TheHeaderNamesWhatIsSigned) {
 }
 
 TEST(S3Sign, AnotherDayOrSecretIsAnotherKey) {
-    Unsigned request{"GET", "/", {}, {{"host", "h"}}, hex(sha256(""))};
+    Unsigned request{"GET", "/", {}, {{"host", "h"}}, to_hex(sha256(""))};
     Signer kept("us-east-1");
     Credentials other = example;
     other.secret_key += "x";
@@ -91,8 +92,8 @@ TEST(S3Sign, PercentEncodingGoesThereAndBack) {
 }
 
 TEST(S3Hash, KnownDigests) {
-    EXPECT_EQ("900150983cd24fb0d6963f7d28e17f72", hex(md5("abc")));
-    EXPECT_EQ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", hex(sha256("abc")));
+    EXPECT_EQ("900150983cd24fb0d6963f7d28e17f72", to_hex(md5("abc")));
+    EXPECT_EQ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", to_hex(sha256("abc")));
     EXPECT_EQ("kAFQmDzST7DWlj99KOF/cg==", base64(md5("abc")));
 }
 

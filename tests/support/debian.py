@@ -1,16 +1,14 @@
 """Files out of Debian packages that are not installed: fetched when first asked for, kept in the cache."""
 
-import fcntl
 import subprocess
 
-from .kafka import cache_dir
+from . import cache
 
 
 def unpacked(name, packages):
     """A folder of this name in the cache with the packages' files, as they would lie below /."""
-    folder = cache_dir() / name
-    with open(cache_dir() / f"{name}.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with cache.locked(name) as kept:
+        folder = kept / name
         if not folder.is_dir():
             part = folder.with_name(f"{name}.part")
             subprocess.run(["rm", "-rf", str(part)], check=True)

@@ -4,7 +4,6 @@ Ready is a log line; an open port is not. The settings that make a fail-over qui
 """
 
 import base64
-import fcntl
 import os
 import pathlib
 import signal
@@ -13,7 +12,7 @@ import struct
 import subprocess
 import uuid
 
-from . import processes
+from . import cache, processes
 from .ports import free_addresses
 from .waiting import wait_until
 
@@ -59,13 +58,6 @@ controller.quorum.retry.backoff.ms=20
 """
 
 
-def cache_dir():
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    path = pathlib.Path(base) / "dovecot-active-replica"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def _class_path(folder):
     """By name, not by *: a class data archive is only used with the very same class path."""
     return ":".join(str(jar) for jar in sorted(folder.glob("*.jar")))
@@ -85,10 +77,8 @@ def _fetch_jars(folder):
 
 def prepare():
     """(class path, JVM options): jars and class data archive, made once and kept in the cache."""
-    cache = cache_dir()
-    folder = cache / f"kafka-{VERSION}"
-    with open(cache / "kafka.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with cache.locked("kafka") as kept:
+        folder = kept / f"kafka-{VERSION}"
         if not folder.is_dir():
             _fetch_jars(folder)
         java = os.path.realpath("/usr/bin/java")

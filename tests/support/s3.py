@@ -4,7 +4,6 @@ It is strict about signatures, clocks, regions and checksums. Ready when /health
 that is new enough; reference_client needs python3-botocore, which only tests have.
 """
 
-import fcntl
 import json
 import os
 import pathlib
@@ -17,8 +16,7 @@ import sys
 import tempfile
 import urllib.request
 
-from . import processes
-from .kafka import cache_dir
+from . import cache, processes
 from .ports import free_addresses
 from .waiting import wait_until
 
@@ -33,12 +31,10 @@ ON_THE_BUCKET = ("s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucket
 
 def prepare():
     """The server's program: built by whoever comes first (two minutes), found in the cache by all later ones."""
-    cache = cache_dir()
-    program = cache / f"versitygw-{VERSION}"
-    with open(cache / "versitygw.lock", "w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with cache.locked("versitygw") as kept:
+        program = kept / f"versitygw-{VERSION}"
         if not program.exists():
-            with tempfile.TemporaryDirectory(prefix="versitygw-", dir=cache) as folder:
+            with tempfile.TemporaryDirectory(prefix="versitygw-", dir=kept) as folder:
                 _build(pathlib.Path(folder)).rename(program)
     return program
 

@@ -95,6 +95,17 @@ struct HttpOptions {
     const char *ca_file; // or null: the site's own
 };
 
+// What both versions call alike.
+inline void http_set(struct http_client_settings &set, const HttpOptions &options) {
+    set.user_agent = "dovecot-fs-s3";
+    set.max_parallel_connections = options.connections;
+    set.max_idle_time_msecs = options.idle_ms;
+    set.max_connect_attempts = 1;
+    set.request_timeout_msecs = set.connect_timeout_msecs = options.attempt_ms;
+    set.connect_backoff_time_msecs = 50;
+    set.connect_backoff_max_time_msecs = 1000;
+}
+
 #if REPLICA_DOVECOT_24
 
 inline int http_ca_file(struct http_client *client, struct event *event, const char *path, const char **error_r) {
@@ -121,15 +132,9 @@ inline struct http_client *http_client_once(struct fs *fs, FsInput *, const Http
     struct http_client_settings set;
     pool_t pool = pool_alloconly_create("s3 http settings", 512);
     http_client_settings_init(pool, &set);
-    set.user_agent = "dovecot-fs-s3";
-    set.max_parallel_connections = options.connections;
-    set.max_idle_time_msecs = options.idle_ms;
+    http_set(set, options);
     set.request_max_attempts = 1;
-    set.max_connect_attempts = 1;
     set.auto_retry = set.auto_redirect = false;
-    set.request_timeout_msecs = set.connect_timeout_msecs = options.attempt_ms;
-    set.connect_backoff_time_msecs = 50;
-    set.connect_backoff_max_time_msecs = 1000;
     struct http_client *client = http_client_init(&set, fs->event);
     if (options.ca_file != nullptr && http_ca_file(client, fs->event, options.ca_file, error_r) < 0)
         http_client_deinit(&client);
@@ -151,17 +156,11 @@ inline struct http_client *http_client_once(struct fs *fs, FsInput *input, const
     struct http_client_settings set {};
     set.ssl = &ssl;
     set.dns_client = input->dns_client;
-    set.user_agent = "dovecot-fs-s3";
+    http_set(set, options);
     set.event_parent = fs->event;
     set.debug = fs->set.debug;
-    set.max_parallel_connections = options.connections;
-    set.max_idle_time_msecs = options.idle_ms;
     set.max_attempts = 1;
-    set.max_connect_attempts = 1;
     set.no_auto_retry = set.no_auto_redirect = true;
-    set.request_timeout_msecs = set.connect_timeout_msecs = options.attempt_ms;
-    set.connect_backoff_time_msecs = 50;
-    set.connect_backoff_max_time_msecs = 1000;
     return http_client_init(&set);
 }
 

@@ -6,17 +6,9 @@ import shutil
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cbox_site import Mailboxes, Site, build_dir, message, run  # noqa: E402
+from cbox_site import SHARED_NAMESPACE, Mailboxes, Site, build_dir, message, run  # noqa: E402
 
-SHARED = """
-namespace shared {
-  type = shared
-  prefix = shared/%%u/
-  separator = /
-  location = cbox:%%h/mail:LAYOUT=index:INDEXPVT=~/shared/%%u
-  subscriptions = no
-  list = children
-}
+SHARED = SHARED_NAMESPACE + """
 protocol imap {
   mail_plugins = $mail_plugins imap_acl
 }

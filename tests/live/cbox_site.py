@@ -20,6 +20,16 @@ import unittest
 
 STOCK_MODULES = "/usr/lib/dovecot/modules"
 PASSWORD = "secret"
+SHARED_NAMESPACE = """
+namespace shared {
+  type = shared
+  prefix = shared/%%u/
+  separator = /
+  location = cbox:%%h/mail:LAYOUT=index:INDEXPVT=~/shared/%%u
+  subscriptions = no
+  list = children
+}
+"""
 
 
 def build_dir():

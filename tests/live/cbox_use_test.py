@@ -6,7 +6,7 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cbox_site import OnSite, message, run  # noqa: E402
+from cbox_site import SHARED_NAMESPACE, OnSite, message, run  # noqa: E402
 
 
 class Deliveries(OnSite):
@@ -134,15 +134,7 @@ class Deliveries(OnSite):
 class Shared(OnSite):
     plugins = ("acl", "lazy_expunge", "notify", "mail_log")
     settings = "acl = vfile\n  lazy_expunge = .EXPUNGED\n"
-    extra = """
-namespace shared {
-  type = shared
-  prefix = shared/%%u/
-  separator = /
-  location = cbox:%%h/mail:LAYOUT=index:INDEXPVT=~/shared/%%u
-  subscriptions = no
-  list = children
-}
+    extra = SHARED_NAMESPACE + """
 namespace archive {
   prefix = archive/
   separator = /

@@ -2,13 +2,12 @@
 """A mail process dies at each step between the acknowledgement and the end of its local commit, at each kind of change: the agent
 rolls the change forward, the client's next session sees it, and the replica has the very same."""
 
-import os
-import pathlib
 import shutil
 import unittest
 
 from support import replica
 from support.compare import assert_equal_stores
+from support.faults import preloaded
 from support.live import SiteTest
 from support.mailsite import scratch_folder
 
@@ -23,10 +22,7 @@ class MailProcessDies(SiteTest):
         self.addCleanup(shutil.rmtree, order)
         order.chmod(0o777)  # whoever dies takes it
         self.order = order / "order"
-        shutil.copy(pathlib.Path(os.environ["REPLICA_BUILD_DIR"]) / "tests" / "support" / PRELOAD, order)
-        (order / PRELOAD).chmod(0o755)
-        self.site_options = {"accounts": 1, "extra": "import_environment = $import_environment "
-                                                     f"LD_PRELOAD={order / PRELOAD} DIE_AFTER_ACK={self.order}\n"}
+        self.site_options = {"accounts": 1, "extra": preloaded(order, PRELOAD, "DIE_AFTER_ACK", self.order)}
         super().setUp()
         self.one, self.two = self.site.stores
         self.user = self.users[0]

@@ -2,15 +2,13 @@
 """A destination's disk does not take what was written, once: later flushes are not trusted, nothing is promoted there before a boot, and
 after it the replica goes on from what the disk is known to have."""
 
-import os
-import pathlib
 import shutil
 import unittest
 import uuid
 
 from support import replica
 from support.compare import assert_equal_stores
-from support.faults import agent_of, send_signal, start_in_namespace
+from support.faults import agent_of, preloaded, send_signal, start_in_namespace
 from support.live import SiteTest
 from support.mailsite import scratch_folder
 from support.waiting import wait_until
@@ -25,10 +23,7 @@ class DiskFails(SiteTest):
         folder = scratch_folder()
         self.addCleanup(shutil.rmtree, folder)
         self.order = folder / "order"
-        shutil.copy(pathlib.Path(os.environ["REPLICA_BUILD_DIR"]) / "tests" / "support" / PRELOAD, folder)
-        (folder / PRELOAD).chmod(0o755)
-        self.site_options = {"accounts": 2, "extra": "import_environment = $import_environment "
-                                                     f"LD_PRELOAD={folder / PRELOAD} FAIL_SYNCFS={self.order}\n"}
+        self.site_options = {"accounts": 2, "extra": preloaded(folder, PRELOAD, "FAIL_SYNCFS", self.order)}
         super().setUp()
         self.one, self.two = self.site.stores
         replica.replicate(self.one, self.two, self.users)

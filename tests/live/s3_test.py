@@ -135,7 +135,7 @@ class Wire(unittest.TestCase):
             self.assertRegex(said, "is not S3's|cannot be read", verb)
 
 
-class OnS3(unittest.TestCase):
+class WithServer(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = scratch_folder()
@@ -143,6 +143,8 @@ class OnS3(unittest.TestCase):
         cls.server = s3.Server.up(cls.folder / "s3")
         cls.addClassCleanup(cls.server.kill)
 
+
+class OnS3(WithServer):
     def site(self, wrappers=""):
         """A Dovecot whose bodies are in the bucket, under the test's name."""
         self.prefix = self.id().rpartition(".")[2]
@@ -227,15 +229,12 @@ class Away(OnS3):
         self.assertEqual(21, len(imap.ok("FETCH 1:* BODY.PEEK[TEXT]")[0]))
 
 
-class Policy(unittest.TestCase):
+class Policy(WithServer):
     """The policy that docs/operating/s3.md gives: each key may do what it says, and nothing else."""
 
     @classmethod
     def setUpClass(cls):
-        cls.folder = scratch_folder()
-        cls.addClassCleanup(shutil.rmtree, cls.folder)
-        cls.server = s3.Server.up(cls.folder / "s3")
-        cls.addClassCleanup(cls.server.kill)
+        super().setUpClass()
         page = pathlib.Path(__file__).parents[2] / "docs" / "operating" / "s3.md"
         policy = re.search(r"```json\n(.*?)```", page.read_text(), re.S)[1]
         for user in ("source", "destination", "sweep", "stranger"):

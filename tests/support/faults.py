@@ -8,6 +8,8 @@ can tell at the end what may and what must be there.
 import collections
 import json
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +19,13 @@ from .clients import Refused
 from .journal import Journal, Verdict, judge, observe
 from .live import SiteTest
 from .waiting import wait_until
+
+
+def preloaded(folder, library, variable, value):
+    """Settings with which every process of a site loads the library, which stands in the folder for whoever they run as."""
+    shutil.copy(pathlib.Path(os.environ["REPLICA_BUILD_DIR"]) / "tests" / "support" / library, folder)
+    (folder / library).chmod(0o755)
+    return f"import_environment = $import_environment LD_PRELOAD={folder / library} {variable}={value}\n"
 
 
 def program(pid):

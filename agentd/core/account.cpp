@@ -181,9 +181,9 @@ void Account::entry(Time now, const Entry &entry) {
         if (follow_) follow_->fenced(now);
         return cross_if_fenced();
     case LogReader::Judgement::gap: {
-        std::string why = "the log has a gap: record " + to_string(entry.number) + " at " + entry.place.topic + "/" +
-                          std::to_string(entry.place.partition) + " offset " + std::to_string(entry.offset) +
-                          " does not follow " + to_string(reader_->position());
+        std::string why = "the log has a gap: record " + to_string(entry.number) + " at " + to_string(entry.place) +
+                          " offset " + std::to_string(entry.offset) + " does not follow " +
+                          to_string(reader_->position());
         return unreadable(why);
     }
     case LogReader::Judgement::ignored:

@@ -4,8 +4,6 @@
 
 namespace replica {
 
-static std::string shown(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }
-
 // --- What the present sources say, those that live. A dead one is why promotions are.
 
 void PromoteDriver::check(Time now) {
@@ -147,7 +145,7 @@ std::string PromoteDriver::behind(const Item &item) const {
         return item.account + ": damaged: where epoch " + std::to_string(applied.epoch) + " is logged is not known";
     int64_t read = context_.local.read_to(item.read_place);
     if (read <= item.must_read)
-        return item.account + ": damaged: " + shown(item.read_place) + " was acknowledged up to offset " +
+        return item.account + ": damaged: " + to_string(item.read_place) + " was acknowledged up to offset " +
                std::to_string(item.must_read) + ", but " + target() + " reads it only to offset " +
                std::to_string(read);
     if (applied < item.must_apply)

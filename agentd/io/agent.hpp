@@ -25,6 +25,8 @@ struct AgentOptions {
     std::string worker_socket, boot;
 };
 
+std::string account_fact(const AccountKey &); // what the agent's state calls an account: "a/" and its key
+
 enum class SocketKind : uint8_t { mail, control, dict };
 
 struct ControlService;

@@ -129,7 +129,7 @@ void Agent::store_control_dirs() {
         bool has_role = account->control_dir().role != Role::none;
         if (!has_role || !kept || kept->control_dir == account->control_dir()) continue;
         kept->control_dir = account->control_dir();
-        writes.push_back({"a/" + std::string(key.view()), encode(*kept)});
+        writes.push_back({account_fact(key), encode(*kept)});
     }
     if (writes.empty()) return;
     if (auto written = state_->write(writes); !written) log_(Level::error, written.error().message);

@@ -5,9 +5,10 @@ namespace replica {
 
 namespace {
 constexpr const char *disk_failed_fact = "disk/boot"; // the boot of the host in which a flush failed
-std::string account_fact(const AccountKey &key) { return "a/" + std::string(key.view()); }
-std::string place_fact(const Place &place) { return "p/" + place.topic + "/" + std::to_string(place.partition); }
+std::string place_fact(const Place &place) { return "p/" + to_string(place); }
 } // namespace
+
+std::string account_fact(const AccountKey &key) { return "a/" + std::string(key.view()); }
 
 struct Agent::FlushRound {
     std::vector<std::function<void(bool)>> waiters;

@@ -18,7 +18,6 @@ constexpr auto quarantine_pause = 1s; // between log lines, for each place
 constexpr size_t bulk_bytes_high = 256u << 10, bulk_bytes_low = 64u << 10;
 constexpr size_t envelope_overhead = 256;
 Time now_() { return std::chrono::steady_clock::now(); }
-std::string name_of(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }
 } // namespace
 
 // --- reading ---
@@ -67,7 +66,7 @@ void Agent::on_record(Time now, const Message &message) {
                                  opened->header.session, std::move(*record)});
         } else {
             std::string where =
-                name_of(message.place) + " offset " + std::to_string(message.offset) + ": " + record.error().message;
+                to_string(message.place) + " offset " + std::to_string(message.offset) + ": " + record.error().message;
             if (record.error().code == Code::denied) // void: anyone who may write to the broker can make such a record
                 quarantine(now, reader, "account=" + account->name() + ": quarantined, not applied: " + where);
             else if (account->reading() == message.place)
@@ -135,7 +134,7 @@ void Agent::move_reader(const Place &place) {
     auto range = range_of(place);
     if (!range) {
         if (reader.problem != range.error().message)
-            log_(Level::warning, name_of(place) + ": " + range.error().message);
+            log_(Level::warning, to_string(place) + ": " + range.error().message);
         reader.problem = range.error().message;
         return loop_.after(reassign_delay, [this, place] { move_reader(place); });
     }
@@ -155,10 +154,10 @@ void Agent::out_of_range(const AccountKey &key, const Place &place, int64_t offs
     auto *account = find(key);
     if (!account || account->reading() != place) return;
     if (offset > end)
-        account->unreadable("damaged: " + name_of(place) + " ends at offset " + std::to_string(end) +
+        account->unreadable("damaged: " + to_string(place) + " ends at offset " + std::to_string(end) +
                             ", but was known up to " + std::to_string(offset));
     else
-        account->lost("Kafka keeps " + name_of(place) + " from offset " + std::to_string(first) +
+        account->lost("Kafka keeps " + to_string(place) + " from offset " + std::to_string(first) +
                       " on, this store had it up to " + std::to_string(offset));
     awake(key);
 }
@@ -186,7 +185,7 @@ void Agent::stop_reading_for_nobody() {
         if (!reader.reading.running() || reader.moving || read.contains(place)) continue;
         reader.reading.stop();
         kafka_->unassign(place);
-        log_(Level::info, name_of(place) + ": no account is read there any more");
+        log_(Level::info, to_string(place) + ": no account is read there any more");
     }
 }
 
@@ -196,7 +195,7 @@ void Agent::on_place_error(const PlaceError &error) {
     auto &reader = places_[error.place];
     if (std::exchange(reader.problem, error.text) == error.text) return; // named, and a new attempt is under way
     if (std::exchange(reader.named, error.text) != error.text)
-        log_(Level::warning, name_of(error.place) + ": " + error.text);
+        log_(Level::warning, to_string(error.place) + ": " + error.text);
     loop_.after(reassign_delay, [this, place = error.place] {
         auto &again = places_[place];
         again.problem.clear();
@@ -287,7 +286,7 @@ void Agent::on_outcome(const Outcome &outcome) {
     auto &pending = found->second;
     if (!outcome.delivered) {
         if (!std::exchange(pending.named, true))
-            log_(Level::warning, name_of(pending.place) + ": not delivered, will be produced again: " + outcome.text);
+            log_(Level::warning, to_string(pending.place) + ": not delivered, will be produced again: " + outcome.text);
         pending.failed = resend_ = true;
         return;
     }
@@ -336,7 +335,8 @@ void Agent::watch_outages(Time now) {
 void Agent::set_outage(Time now, const Place &place, bool on) {
     places_[place].outage = on;
     log_(on ? Level::warning : Level::info,
-         name_of(place) + (on ? ": outage: changes are refused until a record is read back" : ": the outage is over"));
+         to_string(place) +
+             (on ? ": outage: changes are refused until a record is read back" : ": the outage is over"));
     for (auto &[token, pending] : pending_)
         if (pending.place == place) pending.since = now; // counted anew from here
     for (auto &[key, account] : accounts_)

@@ -247,8 +247,7 @@ Result<std::pair<int64_t, int64_t>> Kafka::offsets(const Place &place, std::chro
     // Not through a consumer: there the answer stands behind that of a fetch, which waits for records.
     auto code = rd_kafka_query_watermark_offsets(impl_->producer, place.topic.c_str(), place.partition, &first, &end,
                                                  static_cast<int>(limit.count()));
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return failure(code, "offsets of " + place.topic + "/" + std::to_string(place.partition));
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) return failure(code, "offsets of " + to_string(place));
     return std::pair{first, end};
 }
 

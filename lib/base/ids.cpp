@@ -17,4 +17,6 @@ std::string to_string(const Number &number) {
     return std::to_string(number.epoch) + "/" + std::to_string(number.sequence);
 }
 
+std::string to_string(const Place &place) { return place.topic + "/" + std::to_string(place.partition); }
+
 } // namespace replica

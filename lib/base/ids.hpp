@@ -44,6 +44,7 @@ struct Place {
     int32_t partition = -1;
     auto operator<=>(const Place &) const = default;
 };
+std::string to_string(const Place &place); // "topic/3"
 
 } // namespace replica
 

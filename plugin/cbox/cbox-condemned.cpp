@@ -78,11 +78,10 @@ int cbox_condemned_change(struct mail_storage *storage, const std::vector<Guid> 
     CboxBlobList list;
     if (cbox_condemned_read(storage, &list) < 0) return -1;
     std::erase_if(list, [&](const CboxListed &listed) { return std::ranges::binary_search(release, listed.blob); });
-    size_t old = list.size();
+    CboxBlobList fresh;
     for (const Guid &blob : condemn)
-        if (std::ranges::binary_search(list.begin(), list.begin() + static_cast<ptrdiff_t>(old), blob, {},
-                                       &CboxListed::blob) == false)
-            list.push_back({blob, static_cast<uint64_t>(ioloop_time)});
+        if (cbox_blob_list_find(list, blob) == nullptr) fresh.push_back({blob, static_cast<uint64_t>(ioloop_time)});
+    list.insert(list.end(), fresh.begin(), fresh.end());
     std::ranges::sort(list);
     return cbox_control_write(storage, condemned_name, encode(list));
 }

@@ -18,12 +18,6 @@ struct Found {
     bool own;     // was saved to this mailbox
 };
 
-uint64_t beginning(const uint8_t *blob) {
-    uint64_t value;
-    memcpy(&value, blob, sizeof(value));
-    return value;
-}
-
 class Recovery {
 public:
     explicit Recovery(struct mailbox *box) : box_(box), storage_(cbox_storage(box->storage)) {}
@@ -43,9 +37,7 @@ public:
 
 private:
     int read_references();
-    int read_list(struct mailbox_list *list);
     int read_mailbox(struct mailbox *box);
-    bool is_named(const Guid &blob) const { return std::ranges::binary_search(named_, beginning(blob.bytes.data())); }
 
     int look_at_bodies();
     int look_at_folder(const std::string &folder);
@@ -61,7 +53,7 @@ private:
     CboxStorage *storage_;
     CboxHeader header_{};
     int standing_ = 0;            // 1: this store is the source of its replicas
-    std::vector<uint64_t> named_; // how the ids of all blobs begin that a mailbox names, sorted
+    CboxBlobNames named_;         // by a mailbox
     std::vector<Guid> also_lost_; // other mailboxes
     std::vector<Found> found_;
     uint64_t bodies_ = 0, damaged_ = 0;
@@ -73,29 +65,11 @@ private:
 int Recovery::read_references() {
     for (auto *ns = box_->storage->user->namespaces; ns != nullptr; ns = ns->next)
         if (ns->alias_for == nullptr && ns->storage != nullptr && cbox_is(ns->storage) &&
-            cbox_storage(ns->storage)->account_id == storage_->account_id && read_list(ns->list) < 0)
+            cbox_storage(ns->storage)->account_id == storage_->account_id &&
+            cbox_each_mailbox(ns->list, box_->storage, [&](auto *box) { return read_mailbox(box); }) < 0)
             return -1;
-    std::ranges::sort(named_);
+    named_.sort();
     return 0;
-}
-
-int Recovery::read_list(struct mailbox_list *list) {
-    auto *iter = mailbox_list_iter_init(list, "*",
-                                        static_cast<enum mailbox_list_iter_flags>(MAILBOX_LIST_ITER_RAW_LIST |
-                                                                                  MAILBOX_LIST_ITER_NO_AUTO_BOXES |
-                                                                                  MAILBOX_LIST_ITER_SKIP_ALIASES));
-    int ret = 0;
-    while (const struct mailbox_info *info = ret < 0 ? nullptr : mailbox_list_iter_next(iter)) {
-        if ((info->flags & (MAILBOX_NOSELECT | MAILBOX_NONEXISTENT)) != 0) continue;
-        struct mailbox *box = mailbox_alloc(list, info->vname, MAILBOX_FLAG_IGNORE_ACLS);
-        if (cbox_is(box->storage)) ret = read_mailbox(box);
-        mailbox_free(&box);
-    }
-    if (mailbox_list_iter_deinit(&iter) < 0 && ret == 0) {
-        mail_storage_copy_list_error(box_->storage, list);
-        ret = -1;
-    }
-    return ret;
 }
 
 int Recovery::read_mailbox(struct mailbox *box) {
@@ -111,11 +85,7 @@ int Recovery::read_mailbox(struct mailbox *box) {
     if ((header.flags & cbox_header_lost) != 0 && cbox_mailbox_guid(box) != cbox_mailbox_guid(box_))
         also_lost_.push_back(cbox_mailbox_guid(box));
     struct mail_index_view *view = mail_index_view_open(box->index);
-    uint32_t count = mail_index_view_get_messages_count(view);
-    CboxRecord record;
-    for (uint32_t seq = 1; seq <= count; seq++)
-        if (cbox_record_read(view, cbox_mailbox(box)->record_ext_id, seq, &record))
-            named_.push_back(beginning(record.blob));
+    (void)named_.add(box, view);
     mail_index_view_close(&view);
     return 0;
 }
@@ -124,11 +94,9 @@ int Recovery::read_mailbox(struct mailbox *box) {
 
 std::vector<std::string> Recovery::list(const std::string &path, enum fs_iter_flags flags, int *ret_r) {
     std::vector<std::string> names;
-    struct fs_iter *iter = fs_iter_init_with_event(storage_->fs, box_->event, path.c_str(), flags);
-    while (const char *name = fs_iter_next(iter))
-        names.emplace_back(name);
     const char *error;
-    *ret_r = fs_iter_deinit(&iter, &error);
+    *ret_r = cbox_each_name(
+        storage_, box_->event, path, flags, [&](auto *name) { names.emplace_back(name); }, &error);
     if (*ret_r < 0) mailbox_set_critical(box_, "cbox: bodies cannot be listed: %s", error);
     return names;
 }
@@ -158,7 +126,7 @@ int Recovery::look_at_folder(const std::string &folder) {
 
 int Recovery::look_at(const Guid &blob) {
     bodies_++;
-    if (is_named(blob)) return 0;
+    if (named_.has(blob)) return 0;
     struct fs_file *file = cbox_body_file(storage_, box_->event, blob, 0);
     auto trailer = cbox_body_trailer(&file);
     if (!trailer && trailer.error().code == Code::gone) return 0; // swept meanwhile
@@ -224,7 +192,7 @@ int Recovery::write() {
     std::ranges::sort(found_, [](const Found &a, const Found &b) {
         auto key = [](const Found &f) {
             return std::tuple(f.uid == 0 ? UINT32_MAX : f.uid, f.record.saved, f.record.received,
-                              beginning(f.record.blob));
+                              Guid::from(f.record.blob));
         };
         return key(a) < key(b);
     });

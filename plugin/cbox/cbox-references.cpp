@@ -8,15 +8,6 @@ namespace replica {
 
 namespace {
 
-constexpr auto iterate_existing = static_cast<enum mailbox_list_iter_flags>(
-    MAILBOX_LIST_ITER_RAW_LIST | MAILBOX_LIST_ITER_NO_AUTO_BOXES | MAILBOX_LIST_ITER_SKIP_ALIASES);
-
-uint64_t beginning(const uint8_t *blob) {
-    uint64_t value;
-    memcpy(&value, blob, sizeof(value));
-    return value;
-}
-
 int refuse(struct mail_storage *storage, const std::string &why) {
     mail_storage_set_error(storage, MAIL_ERROR_NOTPOSSIBLE, ("not swept: " + why).c_str());
     return -1;
@@ -52,7 +43,7 @@ bool cbox_holds_bodies(const struct mail_namespace *ns) {
 int CboxReferences::read(struct mail_storage *storage, bool replicated) {
     storage_ = storage;
     replicated_ = replicated;
-    blobs_.clear();
+    blobs_ = {};
     mailboxes_.clear();
     int ret = 0;
     for (struct mail_namespace *ns = storage->user->namespaces; ns != nullptr && ret == 0; ns = ns->next) {
@@ -65,46 +56,23 @@ int CboxReferences::read(struct mail_storage *storage, bool replicated) {
         mailbox_list_unlock(ns->list);
     }
     if (ret == 0 && mailboxes_.empty()) return refuse(storage, "the account has no mailbox here");
-    std::ranges::sort(blobs_);
+    blobs_.sort();
     return ret;
 }
 
-bool CboxReferences::has(const Guid &blob) const {
-    return std::ranges::binary_search(blobs_, beginning(blob.bytes.data()));
-}
-
 int CboxReferences::read_list(struct mailbox_list *list) {
-    auto *iter = mailbox_list_iter_init(list, "*", iterate_existing);
-    int ret = 0;
-    while (ret == 0) {
-        const struct mailbox_info *info = mailbox_list_iter_next(iter);
-        if (info == nullptr) break;
-        if ((info->flags & (MAILBOX_NOSELECT | MAILBOX_NONEXISTENT)) == 0) ret = read_mailbox(list, info->vname);
-    }
-    if (mailbox_list_iter_deinit(&iter) < 0 && ret == 0) {
-        mail_storage_copy_list_error(storage_, list);
-        ret = -1;
-    }
+    int ret = cbox_each_mailbox(list, storage_, [&](auto *box) { return read_mailbox(box); });
     return ret < 0 ? -1 : look_for_unlisted(list);
 }
 
-int CboxReferences::read_mailbox(struct mailbox_list *list, const char *vname) {
-    struct mailbox *box = mailbox_alloc(list, vname, MAILBOX_FLAG_IGNORE_ACLS);
-    int ret = 0;
-    if (cbox_is(box->storage)) {
-        CboxLock lock;
-        ret = mailbox_open(box) < 0 || cbox_lock(box, false, &lock) < 0 ? -1 : 0;
-        if (ret < 0) {
-            const char *why = mailbox_get_last_internal_error(box, nullptr);
-            ret = refuse(storage_, quoted(box) + "cannot be read: " + why);
-        } else {
-            struct mail_index_view *view = mail_index_view_open(box->index); // stays as it is now
-            (void)cbox_unlock(box, &lock, false, {});
-            ret = check(box, view);
-            mail_index_view_close(&view);
-        }
-    }
-    mailbox_free(&box);
+int CboxReferences::read_mailbox(struct mailbox *box) {
+    CboxLock lock;
+    if (mailbox_open(box) < 0 || cbox_lock(box, false, &lock) < 0)
+        return refuse(storage_, quoted(box) + "cannot be read: " + mailbox_get_last_internal_error(box, nullptr));
+    struct mail_index_view *view = mail_index_view_open(box->index); // stays as it is now
+    (void)cbox_unlock(box, &lock, false, {});
+    int ret = check(box, view);
+    mail_index_view_close(&view);
     return ret;
 }
 
@@ -120,13 +88,8 @@ int CboxReferences::check(struct mailbox *box, struct mail_index_view *view) {
         return refuse(storage_, quoted(box) + "has or had a replica, but the mail plugin replica is not loaded: add it "
                                               "to mail_plugins");
     mailboxes_.push_back(cbox_mailbox_guid(box));
-    uint32_t count = mail_index_view_get_messages_count(view);
-    for (uint32_t seq = 1; seq <= count; seq++) {
-        CboxRecord record;
-        if (!cbox_record_read(view, cbox->record_ext_id, seq, &record))
-            return refuse(storage_, quoted(box) + "has a mail without a body's name: `doveadm force-resync` it first");
-        blobs_.push_back(beginning(record.blob));
-    }
+    if (!blobs_.add(box, view))
+        return refuse(storage_, quoted(box) + "has a mail without a body's name: `doveadm force-resync` it first");
     return 0;
 }
 

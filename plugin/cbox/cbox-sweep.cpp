@@ -53,7 +53,7 @@ private:
     int same_bodies();
     int read();
     int walk();
-    template <class Each> int list(const std::string &path, int flags, Each each);
+    int list(const std::string &path, int flags, const std::function<void(const char *)> &each);
     int walk_folder(const std::string &folder);
     void judge(const Guid &blob);
     bool is_due(uint64_t since) const { return since + grace_ <= now_; }
@@ -112,13 +112,9 @@ void Sweep::progress() {
     e_info(storage_->event, "cbox sweep: looked at %" PRIu64 " bodies, %" PRIu64 " deleted", out_.blobs, out_.deleted);
 }
 
-template <class Each> int Sweep::list(const std::string &path, int flags, Each each) {
-    const char *name, *error;
-    struct fs_iter *iter =
-        fs_iter_init_with_event(cbox_->fs, storage_->event, path.c_str(), static_cast<enum fs_iter_flags>(flags));
-    while ((name = fs_iter_next(iter)) != nullptr)
-        each(name);
-    if (fs_iter_deinit(&iter, &error) == 0) return 0;
+int Sweep::list(const std::string &path, int flags, const std::function<void(const char *)> &each) {
+    const char *error;
+    if (cbox_each_name(cbox_, storage_->event, path, flags, each, &error) == 0) return 0;
     mail_storage_set_critical(storage_, "cbox sweep: %s", error);
     return -1;
 }

@@ -7,6 +7,7 @@
 #pragma once
 #include "plugin/cbox/cbox-blob-list.hpp"
 #include "plugin/cbox/cbox-driver.hpp"
+#include "plugin/cbox/cbox-walk.hpp"
 
 namespace replica {
 
@@ -65,18 +66,18 @@ int cbox_standing(struct mail_storage *storage, uint64_t *epoch_r);
 class CboxReferences {
 public:
     int read(struct mail_storage *storage, bool replicated);
-    bool has(const Guid &blob) const;
+    bool has(const Guid &blob) const { return blobs_.has(blob); }
     uint64_t mails() const { return blobs_.size(); }
 
 private:
     int read_list(struct mailbox_list *list);
-    int read_mailbox(struct mailbox_list *list, const char *vname);
+    int read_mailbox(struct mailbox *box);
     int check(struct mailbox *box, struct mail_index_view *view);
     int look_for_unlisted(struct mailbox_list *list) const;
 
     struct mail_storage *storage_ = nullptr;
     bool replicated_ = false;
-    std::vector<uint64_t> blobs_; // the beginnings of their ids: two that share one keep each other
+    CboxBlobNames blobs_; // two that begin alike keep each other
     std::vector<Guid> mailboxes_;
 };
 

@@ -110,7 +110,7 @@ def new_cluster_id():
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
 
 
-class Broker:
+class Broker(processes.One):
     """One Kafka node. Its folder holds data, configuration and log; pid is 0 while it is down."""
 
     def __init__(self, name, folder, address, controller, node, pid=0, started=None):
@@ -182,11 +182,3 @@ class Broker:
         errors = {struct.unpack(">iqh", results[14 * n:14 * (n + 1)])[2] for n in range(partitions)}
         if errors != {0}:
             raise RuntimeError(f"{self.name}: the records of {topic} were not deleted: errors {errors}")
-
-    def processes(self):
-        return {self.pid} if self.pid and processes.alive(self.pid, self.started) else set()
-
-    def kill(self):
-        instant = processes.kill(self.processes)
-        self.pid, self.started = 0, None
-        return instant

@@ -107,3 +107,15 @@ def kill(find):
         _send(pid, signal.SIGKILL)
     wait_until(lambda: not any(alive(pid) for pid in doomed), 60, "every process dead", 0.002)
     return instant
+
+
+class One:
+    """A server that is one process. `pid` and `started` say which; pid is 0 while it is down."""
+
+    def processes(self):
+        return {self.pid} if self.pid and alive(self.pid, self.started) else set()
+
+    def kill(self):
+        instant = kill(self.processes)
+        self.pid, self.started = 0, None
+        return instant

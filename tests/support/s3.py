@@ -102,7 +102,7 @@ class Endpoint:
         return reference_client(self.url, *((access, secret) if access else self.owner))
 
 
-class Server(Endpoint):
+class Server(Endpoint, processes.One):
     """One versitygw and a bucket whose owner is not its root. Its folder holds objects, users and log; pid is 0 while it is down."""
 
     def __init__(self, name, folder, address, admin, root, owner, certificate=None, key=None, pid=0, started=None):
@@ -168,14 +168,6 @@ class Server(Endpoint):
         context = ssl._create_unverified_context() if self.certificate else None  # noqa: S323
         with urllib.request.urlopen(f"{self.url}/health", timeout=5, context=context) as answer:
             return answer.status == 200
-
-    def processes(self):
-        return {self.pid} if self.pid and processes.alive(self.pid, self.started) else set()
-
-    def kill(self):
-        instant = processes.kill(self.processes)
-        self.pid, self.started = 0, None
-        return instant
 
     # --- who may do what ---
 

@@ -123,6 +123,7 @@ private:
     void on_place_error(const PlaceError &);
     void on_outcome(const Outcome &);
     uint64_t hand_to_producer(Pending);
+    void offer(uint64_t token, Pending &);
     void produce_again(Time now);
     void watch_outages(Time now);
     void set_outage(Time now, const Place &, bool on);
@@ -193,6 +194,7 @@ private:
 
     std::map<Place, PlaceReader> places_;
     std::map<Place, End> ends_;           // of places that are not read
+    std::set<Place> doubtful_;            // the producer died: where they end is asked before anything is written there
     std::map<uint64_t, Pending> pending_; // by token
     std::map<std::pair<AccountKey, Number>, std::vector<uint64_t>> records_pending_;
     uint64_t next_token_ = 1, heartbeat_token_ = 0, heartbeat_counter_ = 0;

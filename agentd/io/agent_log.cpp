@@ -128,6 +128,7 @@ void Agent::move_reader(const Place &place) {
     auto &reader = places_[place];
     if (!reader.reading.must_move()) {
         reader.moving = false;
+        doubtful_.erase(place);
         reader.reading.stay();
         return check_caught_up(place);
     }
@@ -139,6 +140,7 @@ void Agent::move_reader(const Place &place) {
         return loop_.after(reassign_delay, [this, place] { move_reader(place); });
     }
     reader.moving = false;
+    doubtful_.erase(place);
     auto [first, end] = *range;
     auto move = reader.reading.move(first, end);
     if (move.assign) {
@@ -212,8 +214,18 @@ uint64_t Agent::hand_to_producer(Pending pending) {
     uint64_t token = next_token_++;
     auto &kept = pending_[token] = std::move(pending);
     kept.since = now_();
-    kafka_->produce(kept.place, kept.key, kept.value, kept.value.empty(), token);
+    offer(token, kept);
     return token;
+}
+
+// A producer dies where the brokers lost what it had written. Whoever writes there before the reader has asked where
+// the place ends hides that: what comes to stand in the gap is behind the reader, and is never read back.
+void Agent::offer(uint64_t token, Pending &pending) {
+    pending.failed = doubtful_.contains(pending.place);
+    if (pending.failed)
+        resend_ = true;
+    else
+        kafka_->produce(pending.place, pending.key, pending.value, pending.value.empty(), token);
 }
 
 void Agent::produce(const Place &place, const AccountKey &account, const Number &number, const Record &record) {
@@ -308,12 +320,14 @@ void Agent::produce_again(Time now) {
     if (all) {
         log_(Level::warning, "the producer died: a new one produces what is unsettled again");
         if (auto renewed = kafka_->renew_producer(); !renewed) return fail(renewed.error().message);
+        for (auto &[place, reader] : places_) {
+            if (reading(place) != Kafka::Reading::prompt) continue; // another store writes there
+            look_again(place);
+            if (reader.moving) doubtful_.insert(place);
+        }
     }
-    for (auto &[token, pending] : pending_) {
-        if (!all && !pending.failed) continue;
-        pending.failed = false;
-        kafka_->produce(pending.place, pending.key, pending.value, pending.value.empty(), token);
-    }
+    for (auto &[token, pending] : pending_)
+        if (all || pending.failed) offer(token, pending);
 }
 
 // What is produced until it is read back is the probe that ends an outage; without one the next change is it.

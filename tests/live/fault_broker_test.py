@@ -2,6 +2,7 @@
 """Brokers die, stand still, come back, and lose the tail of a log, under load: what cannot be logged is refused in clear words and in
 time, nothing that was acknowledged is lost, and an outage ends by itself."""
 
+import re
 import time
 import unittest
 
@@ -89,8 +90,8 @@ class ALostTail(OutageTest):
         wait_until(lambda: all(any(word in self.deliver(hit)[0] for word in ("451", "250")) for _ in range(5)), 60)
         wait_until(lambda: self.deliver(spared)[0].startswith("250"), 60, "the other account takes mail")
         wait_until(lambda: "the producer died: a new one" in self.one.log.read_text(), 10, "the producer is replaced")
-        log = self.one.log.read_text()
-        self.assertRegex(log, f"account={hit}: stopped: .*damaged")
+        damaged = f"account={hit}: stopped: .*damaged"  # once the brokers tell where the place ends
+        wait_until(lambda: re.search(damaged, self.one.log.read_text()), 10, "what stood there is damaged")
         self.assertTrue(self.deliver(hit)[0].startswith("451"))
         assert_equal_stores(self.site, [spared], second="store3")
 
